@@ -178,9 +178,7 @@ impl Error {
 
     /// The kind of failure. A kind that only a newer interface knows is [`ErrorKind::Internal`].
     pub fn kind(&self) -> ErrorKind {
-        let known = ErrorKind::ALL
-            .into_iter()
-            .find(|kind| *kind as u8 == self.0.kind);
+        let known = ErrorKind::ALL.into_iter().find(|kind| *kind as u8 == self.0.kind);
         known.unwrap_or(ErrorKind::Internal)
     }
 
@@ -209,14 +207,9 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let retry = if self.is_retryable() {
-            ", a retry can help"
-        } else {
-            ""
-        };
+        let retry = if self.is_retryable() { ", a retry can help" } else { "" };
         write!(f, "{} ({}{retry})", self.0.message, self.kind())?;
-        self.causes()
-            .try_for_each(|cause| write!(f, "\n  caused by: {cause}"))
+        self.causes().try_for_each(|cause| write!(f, "\n  caused by: {cause}"))
     }
 }
 
@@ -237,10 +230,7 @@ mod tests {
     fn display_is_one_line_and_debug_tells_the_causes() {
         let io = std::io::Error::other("connection refused");
         let error = Error::unavailable("cannot reach localhost:1").because(&io);
-        assert_eq!(
-            error.to_string(),
-            "cannot reach localhost:1: connection refused"
-        );
+        assert_eq!(error.to_string(), "cannot reach localhost:1: connection refused");
         assert!(format!("{error:?}").ends_with("\n  caused by: connection refused"));
         assert!(error.is_retryable());
     }

@@ -67,10 +67,7 @@ impl LogSink {
     /// A sink that throws everything away, for tests.
     pub fn none() -> LogSink {
         extern "C" fn ignore(_: &LogRecord) {}
-        LogSink {
-            level: LogLevel::Off,
-            write: ignore,
-        }
+        LogSink { level: LogLevel::Off, write: ignore }
     }
 
     pub(crate) fn error(&self, provider: &str, message: String) {
@@ -99,11 +96,8 @@ impl From<&tracing::Level> for LogLevel {
 pub(crate) fn install(provider: &str, sink: &LogSink) {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
-        let forward = Forward {
-            provider: provider.into(),
-            sink: sink.clone(),
-            next_span: AtomicU64::new(1),
-        };
+        let forward =
+            Forward { provider: provider.into(), sink: sink.clone(), next_span: AtomicU64::new(1) };
         // A library that is linked statically shares the program's subscriber; that one stays.
         if tracing::subscriber::set_global_default(forward).is_ok() {
             forward_panics(provider, sink);

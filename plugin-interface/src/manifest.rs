@@ -10,6 +10,9 @@ pub const INTERFACE_MAJOR: u32 = 1;
 /// The interface's minor version. Any minor version works with any other of the same major one.
 pub const INTERFACE_MINOR: u32 = 0;
 
+/// The target triple that this crate was built for.
+pub const TARGET: &str = env!("CODEQ_TARGET");
+
 /// The first bytes of a manifest, so that a section of that name by chance is not taken for one.
 pub const MAGIC: [u8; 16] = *b"codeq-manifest\0\x01";
 
@@ -118,12 +121,8 @@ impl Manifest {
     ///
     /// What is wrong with them, in a few words.
     pub fn parse(section: &[u8]) -> Result<Manifest, String> {
-        let rest = section
-            .strip_prefix(&MAGIC)
-            .ok_or("it does not begin with the magic bytes")?;
-        let (len, rest) = rest
-            .split_first_chunk::<4>()
-            .ok_or("its length is missing")?;
+        let rest = section.strip_prefix(&MAGIC).ok_or("it does not begin with the magic bytes")?;
+        let (len, rest) = rest.split_first_chunk::<4>().ok_or("its length is missing")?;
         let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|_| "it is too long")?;
         let json = rest.get(..len).ok_or("it is shorter than it says")?;
         serde_json::from_slice(json).map_err(|error| error.to_string())
@@ -165,10 +164,7 @@ impl Source {
     }
 
     const fn write<const LEN: usize>(&self, out: &mut [u8; LEN], store: bool) -> usize {
-        assert!(
-            is_plain(self.name),
-            "the plugin's name must not need escaping in JSON"
-        );
+        assert!(is_plain(self.name), "the plugin's name must not need escaping in JSON");
         assert!(
             is_plain(self.description),
             "the plugin's description must not need escaping in JSON"
@@ -183,26 +179,12 @@ impl Source {
         at = digits(INTERFACE_MAJOR, out, at, store);
         put!(",\"minor\":");
         at = digits(INTERFACE_MINOR, out, at, store);
-        put!(
-            "},\"target\":\"",
-            env!("CODEQ_TARGET"),
-            "\",\"rustc\":\"",
-            env!("CODEQ_RUSTC")
-        );
-        put!(
-            "\",\"panic\":\"",
-            self.panic,
-            "\",\"durability\":\"",
-            self.durability.as_str()
-        );
+        put!("},\"target\":\"", env!("CODEQ_TARGET"), "\",\"rustc\":\"", env!("CODEQ_RUSTC"));
+        put!("\",\"panic\":\"", self.panic, "\",\"durability\":\"", self.durability.as_str());
         put!("\",\"capabilities\":[");
         let mut next = 0;
         while next < self.capabilities.len() {
-            put!(
-                if next == 0 { "\"" } else { ",\"" },
-                self.capabilities[next].as_str(),
-                "\""
-            );
+            put!(if next == 0 { "\"" } else { ",\"" }, self.capabilities[next].as_str(), "\"");
             next += 1;
         }
         put!("],\"configSchema\":", self.config_schema, "}");
@@ -226,11 +208,7 @@ const fn copy(bytes: &[u8], out: &mut [u8], at: usize, store: bool) -> usize {
 }
 
 const fn digits(number: u32, out: &mut [u8], at: usize, store: bool) -> usize {
-    let at = if number >= 10 {
-        digits(number / 10, out, at, store)
-    } else {
-        at
-    };
+    let at = if number >= 10 { digits(number / 10, out, at, store) } else { at };
     copy(&[b'0' + (number % 10) as u8], out, at, store)
 }
 

@@ -13,10 +13,7 @@
 
 // The macros of abi_stable expand to unsafe code; none is written here by hand.
 #![allow(unsafe_code, clippy::undocumented_unsafe_blocks, non_local_definitions)]
-#![allow(
-    missing_docs,
-    reason = "the macros of abi_stable generate items without documentation"
-)]
+#![allow(missing_docs, reason = "the macros of abi_stable generate items without documentation")]
 
 mod ready;
 #[cfg(feature = "async")]

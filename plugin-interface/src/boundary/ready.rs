@@ -72,10 +72,7 @@ impl<S> Drop for Ready<S> {
             drop(store);
             Ok(())
         }) {
-            self.log.error(
-                &self.provider,
-                format!("while the store was dropped, {error}"),
-            );
+            self.log.error(&self.provider, format!("while the store was dropped, {error}"));
         }
     }
 }
@@ -140,9 +137,7 @@ impl<S: Persistence> Instance for Ready<S> {
         self.each(batch, S::update_task_on_complete)
     }
     fn remove_from_inprog_and_clear_lease(&self, ids: Batch<Text>) -> Replies<()> {
-        self.each(ids, |store, id| {
-            store.remove_from_inprog_and_clear_lease(&id)
-        })
+        self.each(ids, |store, id| store.remove_from_inprog_and_clear_lease(&id))
     }
     fn complete(&self, batch: Batch<Complete>) -> Replies<Completed> {
         self.each(batch, S::complete)

@@ -87,22 +87,14 @@ impl Guard {
             .map_err(|error| {
                 Error::unavailable("cannot start the plugin's runtime").because(&error)
             })?;
-        Ok(Guard {
-            handle: runtime.handle().clone(),
-            runtime: Some(runtime),
-            provider,
-            log,
-        })
+        Ok(Guard { handle: runtime.handle().clone(), runtime: Some(runtime), provider, log })
     }
 
     fn pending<T: 'static>(
         self: &Arc<Self>,
         future: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Reply<T> {
-        let entered = Entered {
-            future: Some(future),
-            guard: Arc::clone(self),
-        };
+        let entered = Entered { future: Some(future), guard: Arc::clone(self) };
         Reply::Pending(entered.into_ffi())
     }
 
@@ -114,10 +106,7 @@ impl Guard {
             Ok(())
         });
         if let Err(error) = dropped {
-            self.log.error(
-                &self.provider,
-                format!("while something was dropped, {error}"),
-            );
+            self.log.error(&self.provider, format!("while something was dropped, {error}"));
         }
     }
 }
@@ -213,10 +202,7 @@ macro_rules! call {
 macro_rules! batch {
     ($self:ident.$operation:ident($batch:ident)) => {{
         let asked = $batch.len();
-        call!($self, |store| answered(
-            asked,
-            store.$operation($batch.into_iter().collect()).await
-        ))
+        call!($self, |store| answered(asked, store.$operation($batch.into_iter().collect()).await))
     }};
 }
 
@@ -224,10 +210,7 @@ macro_rules! batch {
 fn answered<T>(asked: usize, answers: Answers<T>) -> Result<Batch<RResult<T, Error>>> {
     let answers = answers?;
     if answers.len() != asked {
-        return Err(Error::internal(format!(
-            "{} answers to {asked} items",
-            answers.len()
-        )));
+        return Err(Error::internal(format!("{} answers to {asked} items", answers.len())));
     }
     Ok(answers.into_iter().map(RResult::from).collect())
 }
@@ -270,10 +253,7 @@ impl<S: AsyncPersistence> Instance for Waiting<S> {
         call!(self, |store| store.queue_stats(queue).await)
     }
     fn admin_queues(&self, tenant: Optional<Text>) -> Reply<List<QueueStats>> {
-        call!(self, |store| store
-            .admin_queues(tenant.into())
-            .await
-            .map(List::from))
+        call!(self, |store| store.admin_queues(tenant.into()).await.map(List::from))
     }
     fn cleanup_expired(&self, cleanup: Cleanup) -> Reply<u32> {
         call!(self, |store| store.cleanup_expired(cleanup).await)

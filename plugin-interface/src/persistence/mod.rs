@@ -84,10 +84,7 @@ pub trait Persistence:
 }
 
 /// Operations on tasks. See the storage contract for the rules behind them.
-#[expect(
-    clippy::missing_errors_doc,
-    reason = "each operation's first lines name its errors"
-)]
+#[expect(clippy::missing_errors_doc, reason = "each operation's first lines name its errors")]
 pub trait TaskStorage {
     /// Writes a record as it stands, into the place that it names; replaces one of the same id.
     fn save(&self, placed: Placed) -> Result<()>;
@@ -151,10 +148,7 @@ pub trait TaskStorage {
 }
 
 /// Operations on results.
-#[expect(
-    clippy::missing_errors_doc,
-    reason = "each operation's first lines name its errors"
-)]
+#[expect(clippy::missing_errors_doc, reason = "each operation's first lines name its errors")]
 pub trait ResultStorage {
     /// Writes the result of a task, in place of an earlier one. `NotFound` if there is no such task.
     fn save_result(&self, result: Boxed<TaskResult>) -> Result<()>;
@@ -175,10 +169,7 @@ pub trait ResultStorage {
 
 /// Operations on subscriptions. All of them belong to the capability `subscriptions`; a store
 /// without it leaves the defaults, which are `Unsupported`.
-#[expect(
-    clippy::missing_errors_doc,
-    reason = "each operation's first lines name its errors"
-)]
+#[expect(clippy::missing_errors_doc, reason = "each operation's first lines name its errors")]
 #[expect(unused_variables, reason = "the defaults need none of their arguments")]
 pub trait SubscriptionStorage {
     /// Keeps a subscription until it expires.

@@ -84,6 +84,9 @@ pub struct Lease {
     /// The worker's tenant; another tenant's task is `NotFound`.
     pub tenant_id: Text,
     /// The task's `attempts` when it was claimed; 0 if the worker does not remember.
+    ///
+    /// Abandoning and redriving lower `attempts`, so a number may come again: it tells apart the
+    /// deliveries of an uninterrupted series of failures, not all there ever were.
     pub attempt: u32,
 }
 

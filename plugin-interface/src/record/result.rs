@@ -71,10 +71,7 @@ mod tests {
             ..Default::default()
         };
         let json = serde_json::to_string(&result).unwrap();
-        assert!(
-            json.contains(r#""result":{"b": 1, "a": 12345678901234567890}"#),
-            "{json}"
-        );
+        assert!(json.contains(r#""result":{"b": 1, "a": 12345678901234567890}"#), "{json}");
         assert_eq!(serde_json::from_str::<TaskResult>(&json).unwrap(), result);
     }
 }

@@ -149,11 +149,25 @@ impl fmt::Display for Location {
     }
 }
 
-/// The name under which a command's queue is kept: the command in lower case.
+/// The name under which a command's queue is kept: the command in lower case, letter by letter.
 pub fn queue_name(command: &str) -> Cow<'_, str> {
-    if command.chars().any(char::is_uppercase) {
-        Cow::Owned(command.to_lowercase())
-    } else {
+    let is_lower = |c: char| c.is_ascii() && !c.is_ascii_uppercase();
+    if command.chars().all(is_lower) {
         Cow::Borrowed(command)
+    } else {
+        Cow::Owned(command.chars().flat_map(char::to_lowercase).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_has_one_queue_however_it_is_spelled() {
+        for (one, other) in [("Render", "rENDER"), ("ΟΔΟΣ", "οδοσ"), ("ǅ", "ǆ"), ("É", "é")]
+        {
+            assert_eq!(queue_name(one), queue_name(other));
+        }
     }
 }

@@ -23,9 +23,7 @@ impl Instant {
 
     /// The present moment by this machine's clock.
     pub fn now() -> Instant {
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Instant(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
     }
 
@@ -36,9 +34,7 @@ impl Instant {
 
     /// Reads an RFC 3339 text, with any zone offset; fractions finer than a millisecond are cut off.
     pub fn parse_rfc3339(text: &str) -> Option<Instant> {
-        text.parse::<Timestamp>()
-            .ok()
-            .map(|at| Instant(at.as_millisecond()))
+        text.parse::<Timestamp>().ok().map(|at| Instant(at.as_millisecond()))
     }
 
     /// The RFC 3339 text in UTC, with milliseconds where there are any.
@@ -49,17 +45,11 @@ impl Instant {
     /// The RFC 3339 text with the offset that `zone` has at this moment.
     pub fn to_rfc3339_in(self, zone: &TimeZone) -> String {
         let timestamp = self.timestamp();
-        timestamp
-            .display_with_offset(zone.to_offset(timestamp))
-            .to_string()
+        timestamp.display_with_offset(zone.to_offset(timestamp)).to_string()
     }
 
     fn timestamp(self) -> Timestamp {
-        let limit = if self.0 < 0 {
-            Timestamp::MIN
-        } else {
-            Timestamp::MAX
-        };
+        let limit = if self.0 < 0 { Timestamp::MIN } else { Timestamp::MAX };
         Timestamp::from_millisecond(self.0).unwrap_or(limit)
     }
 }
@@ -150,11 +140,7 @@ mod tests {
     fn an_instant_survives_its_text_to_the_millisecond() {
         for millis in [0, 1, 999, 1_700_000_000_123, 4_102_444_800_000] {
             let text = Instant(millis).to_rfc3339();
-            assert_eq!(
-                Instant::parse_rfc3339(&text),
-                Some(Instant(millis)),
-                "{text}"
-            );
+            assert_eq!(Instant::parse_rfc3339(&text), Some(Instant(millis)), "{text}");
         }
     }
 

@@ -55,10 +55,7 @@ impl FromStr for BackoffPolicy {
     type Err = ();
 
     fn from_str(name: &str) -> Result<BackoffPolicy, ()> {
-        BackoffPolicy::ALL
-            .into_iter()
-            .find(|policy| policy.as_str() == name)
-            .ok_or(())
+        BackoffPolicy::ALL.into_iter().find(|policy| policy.as_str() == name).ok_or(())
     }
 }
 
@@ -89,9 +86,9 @@ impl Backoff {
     pub fn delay(&self, attempts: u32, jitter: Jitter) -> Millis {
         match self.policy {
             BackoffPolicy::Fixed => self.clamp(self.base),
-            BackoffPolicy::Linear => self.clamp(Millis(
-                self.base.0.saturating_mul(i64::from(attempts.max(1))),
-            )),
+            BackoffPolicy::Linear => {
+                self.clamp(Millis(self.base.0.saturating_mul(i64::from(attempts.max(1)))))
+            }
             BackoffPolicy::Exponential => self.exponential(attempts),
             BackoffPolicy::ExpEqualJitter => {
                 let whole = self.exponential(attempts).0;
@@ -108,10 +105,7 @@ impl Backoff {
     }
 
     fn exponential(&self, attempts: u32) -> Millis {
-        let factor = 1_i64
-            .checked_shl(attempts)
-            .filter(|factor| *factor > 0)
-            .unwrap_or(i64::MAX);
+        let factor = 1_i64.checked_shl(attempts).filter(|factor| *factor > 0).unwrap_or(i64::MAX);
         self.clamp(Millis(self.base.0.saturating_mul(factor)))
     }
 }
@@ -128,11 +122,7 @@ impl Jitter {
 
     /// A number of one's own choice, for tests; what is not from 0 to 1 is brought there.
     pub fn exactly(part: f64) -> Jitter {
-        Jitter(if part.is_nan() {
-            0.0
-        } else {
-            part.clamp(0.0, 1.0)
-        })
+        Jitter(if part.is_nan() { 0.0 } else { part.clamp(0.0, 1.0) })
     }
 
     #[expect(

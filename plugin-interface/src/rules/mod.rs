@@ -128,11 +128,7 @@ impl Rules {
         now: Instant,
     ) -> Result<Placement> {
         fence(task, lease)?;
-        let reason = if reason.is_empty() {
-            MAX_ATTEMPTS_ERROR
-        } else {
-            reason
-        };
+        let reason = if reason.is_empty() { MAX_ATTEMPTS_ERROR } else { reason };
         Ok(self.retry_or_bury(task, delay, reason, jitter, now))
     }
 
@@ -171,7 +167,8 @@ impl Rules {
     }
 
     /// Makes a delayed task claimable whose time has come.
-    pub fn come_due(&self, task: &mut Task) -> Placement {
+    pub fn come_due(&self, task: &mut Task, now: Instant) -> Placement {
+        task.updated_at = now;
         task.last_known_location = Location::PendingList;
         Placement::Ready
     }
@@ -182,7 +179,7 @@ impl Rules {
     ///
     /// [`crate::ErrorKind::InvalidArgument`] if it is not dead-lettered.
     pub fn redrive(&self, task: &mut Task, now: Instant) -> Result<Placement> {
-        if task.last_known_location != Location::DlqSet {
+        if (task.status, task.last_known_location) != (TaskStatus::Failed, Location::DlqSet) {
             return Err(Error::invalid_argument(format!(
                 "task {} is not dead-lettered: its status is {}",
                 task.id, task.status
@@ -213,11 +210,7 @@ impl Rules {
         jitter: Jitter,
         now: Instant,
     ) -> Placement {
-        let limit = if task.max_attempts == 0 {
-            self.max_attempts
-        } else {
-            task.max_attempts
-        };
+        let limit = if task.max_attempts == 0 { self.max_attempts } else { task.max_attempts };
         if reason != MAX_ATTEMPTS_ERROR || task.attempts >= limit {
             task.error = Text::from(reason);
         }

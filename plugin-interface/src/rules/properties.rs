@@ -10,11 +10,7 @@ fn rules() -> impl Strategy<Value = Rules> {
     let policy = proptest::sample::select(&BackoffPolicy::ALL[..]);
     (policy, 0..10_000_i64, 0..1_000_000_i64, 1..20_u32).prop_map(
         |(policy, base, max, max_attempts)| Rules {
-            backoff: Backoff {
-                policy,
-                base: Millis(base),
-                max: Millis(max),
-            },
+            backoff: Backoff { policy, base: Millis(base), max: Millis(max) },
             max_attempts,
             ..Rules::default()
         },
@@ -55,12 +51,7 @@ fn ending() -> impl Strategy<Value = Ending> {
 }
 
 fn lease(worker: &str, attempt: u32) -> Lease {
-    Lease {
-        task_id: "t".into(),
-        worker_id: worker.into(),
-        tenant_id: "a".into(),
-        attempt,
-    }
+    Lease { task_id: "t".into(), worker_id: worker.into(), tenant_id: "a".into(), attempt }
 }
 
 proptest! {
@@ -177,10 +168,7 @@ proptest! {
 #[test]
 fn the_wait_of_each_policy_is_the_one_of_the_contract() {
     let wait = |policy, attempts| {
-        let backoff = Backoff {
-            policy,
-            ..Backoff::default()
-        };
+        let backoff = Backoff { policy, ..Backoff::default() };
         backoff.delay(attempts, Jitter::exactly(1.0)).0
     };
     assert_eq!(wait(BackoffPolicy::Fixed, 3), 5_000);
@@ -195,30 +183,14 @@ fn the_wait_of_each_policy_is_the_one_of_the_contract() {
 
 #[test]
 fn the_reason_of_a_dead_letter_is_the_one_given_or_what_befell_it() {
-    let rules = Rules {
-        max_attempts: 1,
-        ..Rules::default()
-    };
+    let rules = Rules { max_attempts: 1, ..Rules::default() };
     let bury = |reason: Option<&str>| {
-        let mut task = Task {
-            id: "t".into(),
-            tenant_id: "a".into(),
-            ..Task::default()
-        };
+        let mut task = Task { id: "t".into(), tenant_id: "a".into(), ..Task::default() };
         rules.enqueue(&mut task, NOW, NOW);
         rules.claim(&mut task, &"w".into(), Millis(1), NOW);
         match reason {
             Some(reason) => {
-                rules
-                    .nack(
-                        &mut task,
-                        &lease("w", 1),
-                        None,
-                        reason,
-                        Jitter::random(),
-                        NOW,
-                    )
-                    .unwrap();
+                rules.nack(&mut task, &lease("w", 1), None, reason, Jitter::random(), NOW).unwrap();
             }
             None => {
                 rules.expire(&mut task, Jitter::random(), NOW);

@@ -48,10 +48,7 @@ impl<K: Copy + Ord + Hash> Alarms<K> {
 
 impl<K> Default for Alarms<K> {
     fn default() -> Self {
-        Alarms {
-            set: HashMap::default(),
-            order: BTreeSet::default(),
-        }
+        Alarms { set: HashMap::default(), order: BTreeSet::default() }
     }
 }
 
@@ -64,10 +61,7 @@ mod tests {
         let mut alarms = Alarms::default();
         assert!(alarms.set('a', Instant(30)));
         assert!(alarms.set('b', Instant(20)));
-        assert!(
-            !alarms.set('a', Instant(40)),
-            "a later alarm does not replace an earlier one"
-        );
+        assert!(!alarms.set('a', Instant(40)), "a later alarm does not replace an earlier one");
         assert!(alarms.set('a', Instant(10)));
         assert_eq!(alarms.next(), Some(Instant(10)));
         assert_eq!(alarms.ring(Instant(9)), None);

@@ -21,6 +21,7 @@ impl Tasks {
     pub(crate) fn list(&self, list: &ListTasks) -> Result<Page> {
         let after = read_cursor(&list.cursor)?;
         let mut tasks = List::new();
+        let mut last = None;
         if list.limit == 0 {
             return Ok(Page::default());
         }
@@ -33,29 +34,24 @@ impl Tasks {
                 let skip = match resume {
                     Some((_, _, index, ..)) if (place as usize) < *index => continue,
                     Some((_, _, index, rank, arrival)) if place as usize == *index => {
-                        Some(Position {
-                            rank: *rank,
-                            arrival: *arrival,
-                        })
+                        Some(Position { rank: *rank, arrival: *arrival })
                     }
                     _ => None,
                 };
                 for (position, slot) in self.queues[queue].iter_after(place, skip) {
-                    tasks.push(placed(&self.entries[slot]));
-                    if tasks.len() == list.limit as usize {
+                    if tasks.len() == list.limit as usize
+                        && let Some((tenant, queue, place, position)) = last
+                    {
                         let name = self.queues[queue].name.as_str();
-                        return Ok(Page {
-                            tasks,
-                            cursor: write_cursor(tenant, name, place, position),
-                        });
+                        let cursor = write_cursor(tenant, name, place, position);
+                        return Ok(Page { tasks, cursor });
                     }
+                    tasks.push(placed(&self.entries[slot]));
+                    last = Some((tenant, queue, place, position));
                 }
             }
         }
-        Ok(Page {
-            tasks,
-            cursor: Text::new(),
-        })
+        Ok(Page { tasks, cursor: Text::new() })
     }
 
     /// The queues that the list is about, in order, from that of the cursor on.
@@ -70,20 +66,20 @@ impl Tasks {
         };
         let (from_tenant, from_name) = (Text::from(from_tenant), Text::from(from_name));
         let tenant_wanted = list.tenant_id.as_ref().into_option().cloned();
-        let name_wanted = list
-            .command
-            .as_ref()
-            .into_option()
-            .map(|command| Text::from(&*queue_name(command)));
+        let name_wanted =
+            list.command.as_ref().into_option().map(|command| Text::from(&*queue_name(command)));
+        // A tenant that is asked for is the only one to look at.
+        let tenants = match &tenant_wanted {
+            Some(wanted) if *wanted >= from_tenant => {
+                (Included(wanted.clone()), Included(wanted.clone()))
+            }
+            _ => (Included(from_tenant.clone()), Unbounded),
+        };
         self.tenant_names
-            .range((Included(from_tenant.clone()), Unbounded))
+            .range(tenants)
             .filter(move |(name, _)| tenant_wanted.as_ref().is_none_or(|wanted| wanted == *name))
             .flat_map(move |(name, id)| {
-                let from = if *name == from_tenant {
-                    from_name.clone()
-                } else {
-                    Text::new()
-                };
+                let from = if *name == from_tenant { from_name.clone() } else { Text::new() };
                 self.tenants[*id]
                     .queues
                     .range((Included(from), Unbounded))
@@ -95,13 +91,8 @@ impl Tasks {
 }
 
 fn wanted(list: &ListTasks, place: Place) -> bool {
-    list.status
-        .into_option()
-        .is_none_or(|status| place.has_status(status))
-        && list
-            .location
-            .into_option()
-            .is_none_or(|location| place.is_location(location))
+    list.status.into_option().is_none_or(|status| place.has_status(status))
+        && list.location.into_option().is_none_or(|location| place.is_location(location))
 }
 
 fn placed(entry: &Entry) -> Placed {
@@ -109,20 +100,11 @@ fn placed(entry: &Entry) -> Placed {
         Placement::Delayed(at) => at,
         _ => Instant::EPOCH,
     };
-    Placed {
-        task: entry.task.clone(),
-        visible_at,
-    }
+    Placed { task: entry.task.clone(), visible_at }
 }
 
 fn write_cursor(tenant: &str, queue: &str, place: Place, position: Position) -> Text {
-    let cursor = (
-        tenant,
-        queue,
-        place as usize,
-        position.rank,
-        position.arrival,
-    );
+    let cursor = (tenant, queue, place as usize, position.rank, position.arrival);
     serde_json::to_string(&cursor).unwrap_or_default().into()
 }
 

@@ -43,12 +43,7 @@ pub(crate) struct Position {
 
 impl Queue {
     pub(crate) fn new(tenant: usize, name: Text, command: Text) -> Queue {
-        Queue {
-            tenant,
-            name,
-            command,
-            places: Default::default(),
-        }
+        Queue { tenant, name, command, places: Default::default() }
     }
 
     pub(crate) fn put(&mut self, place: Place, position: Position, slot: Slot) {
@@ -61,16 +56,12 @@ impl Queue {
 
     /// The task that is first in a place.
     pub(crate) fn first(&self, place: Place) -> Option<Slot> {
-        self.places[place as usize]
-            .first_key_value()
-            .map(|(_, slot)| *slot)
+        self.places[place as usize].first_key_value().map(|(_, slot)| *slot)
     }
 
     /// When the first task of a place comes due that is sorted by that.
     pub(crate) fn next_due(&self, place: Place) -> Option<Instant> {
-        self.places[place as usize]
-            .first_key_value()
-            .map(|(position, _)| Instant(position.rank))
+        self.places[place as usize].first_key_value().map(|(position, _)| Instant(position.rank))
     }
 
     /// The tasks of a place, in order, from behind `after` on.
@@ -108,22 +99,15 @@ impl Queue {
 }
 
 impl Place {
-    pub(crate) const ALL: [Place; 6] = [
-        Place::Ready,
-        Place::Delayed,
-        Place::Leased,
-        Place::Dead,
-        Place::Completed,
-        Place::Failed,
-    ];
+    pub(crate) const ALL: [Place; 6] =
+        [Place::Ready, Place::Delayed, Place::Leased, Place::Dead, Place::Completed, Place::Failed];
 
     /// The place, and the rank in it, of a task that a rule placed.
     pub(crate) fn of(task: &Task, placement: Placement) -> (Place, i64) {
         match placement {
-            Placement::Ready => (
-                Place::Ready,
-                i64::from(MAX_PRIORITY - task.priority.min(MAX_PRIORITY)),
-            ),
+            Placement::Ready => {
+                (Place::Ready, i64::from(MAX_PRIORITY - task.priority.min(MAX_PRIORITY)))
+            }
             Placement::Delayed(at) => (Place::Delayed, at.0),
             Placement::Leased(until) => (Place::Leased, until.0),
             Placement::Dead => (Place::Dead, 0),

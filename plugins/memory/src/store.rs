@@ -30,9 +30,7 @@ impl Memory {
     }
 
     fn subscriptions(&self) -> MutexGuard<'_, Subscriptions> {
-        self.subscriptions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -65,7 +63,7 @@ impl TaskStorage for Memory {
     }
 
     fn claim(&self, claim: Claim) -> Result<Claimed> {
-        Ok(self.tasks().claim(&claim, Instant::now()))
+        self.tasks().claim(&claim, Instant::now())
     }
 
     fn update_lease(&self, extend: Extend) -> Result<Instant> {
@@ -137,8 +135,7 @@ impl ResultStorage for Memory {
 
 impl SubscriptionStorage for Memory {
     fn register(&self, subscription: Boxed<Subscription>) -> Result<()> {
-        self.subscriptions().register(subscription);
-        Ok(())
+        self.subscriptions().register(subscription)
     }
 
     fn renew(&self, renew: Renew) -> Result<Boxed<Subscription>> {
@@ -146,7 +143,7 @@ impl SubscriptionStorage for Memory {
     }
 
     fn unregister(&self, unregister: Unregister) -> Result<u32> {
-        Ok(self.subscriptions().unregister(&unregister))
+        Ok(self.subscriptions().unregister(&unregister, Instant::now()))
     }
 
     fn get_by_command(&self, by: ByCommand) -> Result<Vec<Boxed<Subscription>>> {

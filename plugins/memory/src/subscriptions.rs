@@ -29,13 +29,21 @@ struct Kept {
 const ANY_COMMAND: &str = "*";
 
 impl Subscriptions {
-    pub(crate) fn register(&mut self, subscription: Boxed<Subscription>) {
+    pub(crate) fn register(&mut self, subscription: Boxed<Subscription>) -> Result<()> {
+        let earlier = self.by_id.get(subscription.id.as_str());
+        if earlier.is_some_and(|kept| kept.subscription.tenant_id != subscription.tenant_id) {
+            return Err(Error::already_exists(format!(
+                "there is a subscription {} already",
+                subscription.id
+            )));
+        }
+        // Registering again is no way around the interval between notices.
+        let notified_at = earlier.and_then(|kept| kept.notified_at);
         self.remove(&subscription.id);
         let id = || subscription.id.clone();
         for command in &subscription.event_types {
             let command = Text::from(&*queue_name(command));
-            self.by_command
-                .insert((subscription.tenant_id.clone(), command, id()));
+            self.by_command.insert((subscription.tenant_id.clone(), command, id()));
         }
         self.by_worker.insert((
             subscription.tenant_id.clone(),
@@ -43,13 +51,8 @@ impl Subscriptions {
             id(),
         ));
         self.by_end.insert((subscription.expires_at, id()));
-        self.by_id.insert(
-            id(),
-            Kept {
-                subscription,
-                notified_at: None,
-            },
-        );
+        self.by_id.insert(id(), Kept { subscription, notified_at });
+        Ok(())
     }
 
     pub(crate) fn renew(&mut self, renew: &Renew, now: Instant) -> Result<Boxed<Subscription>> {
@@ -65,14 +68,13 @@ impl Subscriptions {
                 renew.id, renew.worker_id
             )));
         }
-        self.by_end
-            .remove(&(subscription.expires_at, renew.id.clone()));
+        self.by_end.remove(&(subscription.expires_at, renew.id.clone()));
         subscription.expires_at = renew.expires_at;
         self.by_end.insert((renew.expires_at, renew.id.clone()));
         Ok(subscription.clone())
     }
 
-    pub(crate) fn unregister(&mut self, unregister: &Unregister) -> u32 {
+    pub(crate) fn unregister(&mut self, unregister: &Unregister, now: Instant) -> u32 {
         let named: Vec<Text> = if unregister.id.is_empty() {
             let about = |subscription: &Subscription| {
                 unregister.commands.is_empty()
@@ -83,27 +85,19 @@ impl Subscriptions {
                             .any(|asked| queue_name(asked) == queue_name(event))
                     })
             };
-            self.ids(
-                &self.by_worker,
-                &unregister.tenant_id,
-                &unregister.worker_id,
-            )
-            .filter(|id| {
-                self.by_id
-                    .get(id.as_str())
-                    .is_some_and(|kept| about(&kept.subscription))
-            })
-            .cloned()
-            .collect()
+            self.ids(&self.by_worker, &unregister.tenant_id, &unregister.worker_id)
+                .filter(|id| {
+                    self.by_id.get(id.as_str()).is_some_and(|kept| about(&kept.subscription))
+                })
+                .cloned()
+                .collect()
         } else {
             let of_tenant = |kept: &&Kept| kept.subscription.tenant_id == unregister.tenant_id;
             let found = self.by_id.get(unregister.id.as_str()).filter(of_tenant);
-            found
-                .map(|kept| kept.subscription.id.clone())
-                .into_iter()
-                .collect()
+            found.map(|kept| kept.subscription.id.clone()).into_iter().collect()
         };
-        named.iter().map(|id| u32::from(self.remove(id))).sum()
+        let removed = named.iter().filter_map(|id| self.remove(id));
+        removed.map(|subscription| u32::from(subscription.expires_at > now)).sum()
     }
 
     pub(crate) fn by_command(&self, by: &ByCommand, now: Instant) -> Vec<Boxed<Subscription>> {
@@ -121,9 +115,7 @@ impl Subscriptions {
         let Some(kept) = self.by_id.get_mut(ask.subscription_id.as_str()) else {
             return false;
         };
-        let ready = kept
-            .notified_at
-            .is_none_or(|last| now >= last + ask.min_interval);
+        let ready = kept.notified_at.is_none_or(|last| now >= last + ask.min_interval);
         let allowed = ready && kept.subscription.expires_at > now;
         if allowed {
             kept.notified_at = Some(now);
@@ -133,10 +125,7 @@ impl Subscriptions {
 
     pub(crate) fn next_group_index(&mut self, group: GroupKey) -> u64 {
         let command = Text::from(&*queue_name(&group.command));
-        let turn = self
-            .turns
-            .entry((group.tenant_id, command, group.group_id))
-            .or_default();
+        let turn = self.turns.entry((group.tenant_id, command, group.group_id)).or_default();
         let index = *turn;
         *turn = turn.wrapping_add(1);
         index
@@ -179,14 +168,11 @@ impl Subscriptions {
             .collect()
     }
 
-    fn remove(&mut self, id: &Text) -> bool {
-        let Some(Kept { subscription, .. }) = self.by_id.remove(id.as_str()) else {
-            return false;
-        };
+    fn remove(&mut self, id: &Text) -> Option<Boxed<Subscription>> {
+        let Kept { subscription, .. } = self.by_id.remove(id.as_str())?;
         for command in &subscription.event_types {
             let command = Text::from(&*queue_name(command));
-            self.by_command
-                .remove(&(subscription.tenant_id.clone(), command, id.clone()));
+            self.by_command.remove(&(subscription.tenant_id.clone(), command, id.clone()));
         }
         self.by_worker.remove(&(
             subscription.tenant_id.clone(),
@@ -194,6 +180,6 @@ impl Subscriptions {
             id.clone(),
         ));
         self.by_end.remove(&(subscription.expires_at, id.clone()));
-        true
+        Some(subscription)
     }
 }

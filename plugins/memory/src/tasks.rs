@@ -7,7 +7,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
-    ops::Bound::{Excluded, Unbounded},
+    ops::Bound::{Excluded, Included, Unbounded},
 };
 
 use codeq_plugin::{
@@ -44,6 +44,8 @@ type TenantId = usize;
 pub(crate) struct Entry {
     pub(crate) task: Boxed<Task>,
     result: Option<Boxed<TaskResult>>,
+    /// When its retention is looked at, at the latest.
+    looked_at: Instant,
     queue: QueueId,
     place: Place,
     position: Position,
@@ -70,8 +72,7 @@ pub(crate) struct Tenant {
 
 /// The first task that was enqueued with an idempotency key.
 struct Remembered {
-    slot: Slot,
-    serial: u64,
+    task_id: Text,
     until: Instant,
 }
 
@@ -81,6 +82,17 @@ struct Due<T> {
     delayed: T,
     leased: T,
     retention: T,
+}
+
+/// How far something that comes due is moved on.
+#[derive(Clone, Copy)]
+struct Step {
+    place: Place,
+    /// At most how many tasks.
+    limit: u32,
+    /// Those that are due by then, which is not later than now.
+    until: Instant,
+    now: Instant,
 }
 
 impl<T> Due<T> {
@@ -129,25 +141,13 @@ impl Tasks {
     }
 
     pub(crate) fn enqueue(&mut self, enqueue: Enqueue, now: Instant) -> Result<Enqueued> {
-        let Enqueue {
-            mut task,
-            visible_at,
-            idempotency_key: key,
-            ..
-        } = enqueue;
+        let Enqueue { mut task, visible_at, idempotency_key: key, .. } = enqueue;
         check(&task)?;
         if let Some(earlier) = self.remembered(&task.tenant_id, &key, now) {
-            return Ok(Enqueued {
-                task: earlier.clone(),
-                created: false,
-                awoke: false,
-            });
+            return Ok(Enqueued { task: earlier.clone(), created: false, awoke: false });
         }
         if self.by_id.contains_key(task.id.as_str()) {
-            return Err(Error::already_exists(format!(
-                "there is a task {} already",
-                task.id
-            )));
+            return Err(Error::already_exists(format!("there is a task {} already", task.id)));
         }
         let placement = self.rules.enqueue(&mut task, visible_at, now);
         let answer = task.clone();
@@ -155,20 +155,25 @@ impl Tasks {
         if !key.is_empty() {
             self.remember(slot, key, now + self.rules.idempotency_window);
         }
-        Ok(Enqueued {
-            task: answer,
-            created: true,
-            awoke,
-        })
+        Ok(Enqueued { task: answer, created: true, awoke })
     }
 
-    pub(crate) fn claim(&mut self, claim: &Claim, now: Instant) -> Claimed {
+    pub(crate) fn claim(&mut self, claim: &Claim, now: Instant) -> Result<Claimed> {
+        if claim.lease <= Millis::ZERO {
+            let message = format!("a lease of {} ms ends before it begins", claim.lease.0);
+            return Err(Error::invalid_argument(message));
+        }
         let mut claimed = Claimed::default();
         let Some(&tenant) = self.tenant_names.get(claim.tenant_id.as_str()) else {
-            return claimed;
+            return Ok(claimed);
         };
+        // A claim that moves fewer tasks than it may take would leave due ones behind.
+        let due = |place| Step { place, limit: self.repair_limit.max(claim.max), until: now, now };
+        let steps = [due(Place::Delayed), due(Place::Leased)];
         if claim.commands.is_empty() {
-            self.advance_tenant(tenant, now, &mut claimed.moved);
+            for step in steps {
+                self.advance_tenant(tenant, step, &mut claimed.moved);
+            }
             while let Some(queue) = self.next_in_turn(tenant) {
                 if !self.deliver(queue, claim, now, &mut claimed.tasks) {
                     break;
@@ -180,24 +185,13 @@ impl Tasks {
                 let Some(&queue) = self.tenants[tenant].queues.get(&*queue_name(command)) else {
                     continue;
                 };
-                self.advance(
-                    queue,
-                    Place::Delayed,
-                    self.repair_limit,
-                    now,
-                    &mut claimed.moved,
-                );
-                self.advance(
-                    queue,
-                    Place::Leased,
-                    self.repair_limit,
-                    now,
-                    &mut claimed.moved,
-                );
+                for step in steps {
+                    self.advance(queue, step, &mut claimed.moved);
+                }
                 while self.deliver(queue, claim, now, &mut claimed.tasks) {}
             }
         }
-        claimed
+        Ok(claimed)
     }
 
     pub(crate) fn update_lease(&mut self, extend: &Extend, now: Instant) -> Result<Instant> {
@@ -210,9 +204,7 @@ impl Tasks {
 
     pub(crate) fn abandon_lease(&mut self, lease: &Lease, now: Instant) -> Result<Returned> {
         let slot = self.slot(&lease.task_id)?;
-        let placement = self
-            .rules
-            .abandon(&mut self.entries[slot].task, lease, now)?;
+        let placement = self.rules.abandon(&mut self.entries[slot].task, lease, now)?;
         Ok(self.returned(slot, placement, now))
     }
 
@@ -249,13 +241,8 @@ impl Tasks {
 
     pub(crate) fn queue_stats(&self, key: &QueueKey) -> QueueStats {
         let name = queue_name(&key.command);
-        let tenant = self
-            .tenant_names
-            .get(key.tenant_id.as_str())
-            .map(|id| &self.tenants[*id]);
-        let queue = tenant
-            .and_then(|tenant| tenant.queues.get(&*name))
-            .map(|id| &self.queues[*id]);
+        let tenant = self.tenant_names.get(key.tenant_id.as_str()).map(|id| &self.tenants[*id]);
+        let queue = tenant.and_then(|tenant| tenant.queues.get(&*name)).map(|id| &self.queues[*id]);
         match queue {
             Some(queue) => queue.stats(&key.tenant_id),
             None => QueueStats {
@@ -267,15 +254,13 @@ impl Tasks {
     }
 
     pub(crate) fn admin_queues(&self, tenant: Option<&str>) -> Vec<QueueStats> {
-        let wanted = |name: &Text| tenant.is_none_or(|tenant| tenant == name.as_str());
-        self.tenant_names
-            .iter()
-            .filter(|(name, _)| wanted(name))
+        let names = match tenant {
+            Some(tenant) => self.tenant_names.range::<str, _>((Included(tenant), Included(tenant))),
+            None => self.tenant_names.range::<str, _>((Unbounded, Unbounded)),
+        };
+        names
             .flat_map(|(name, id)| {
-                self.tenants[*id]
-                    .queues
-                    .values()
-                    .map(|queue| self.queues[*queue].stats(name))
+                self.tenants[*id].queues.values().map(|queue| self.queues[*queue].stats(name))
             })
             .collect()
     }
@@ -315,11 +300,16 @@ impl Tasks {
 
     pub(crate) fn complete(&mut self, complete: Complete, now: Instant) -> Result<Completed> {
         let Complete { lease, result } = complete;
+        if result.task_id != lease.task_id {
+            return Err(Error::invalid_argument(format!(
+                "the result is of task {}, the lease of task {}",
+                result.task_id, lease.task_id
+            )));
+        }
         let slot = self.slot(&lease.task_id)?;
         let entry = &mut self.entries[slot];
         let placement =
-            self.rules
-                .complete(&mut entry.task, &lease, result.status, &result.error, now)?;
+            self.rules.complete(&mut entry.task, &lease, result.status, &result.error, now)?;
         entry.task.result_key = entry.task.id.clone();
         entry.result = Some(result);
         let task = entry.task.clone();
@@ -345,10 +335,7 @@ impl Tasks {
     }
 
     fn slot(&self, id: &str) -> Result<Slot> {
-        self.by_id
-            .get(id)
-            .copied()
-            .ok_or_else(|| rules::not_found(id))
+        self.by_id.get(id).copied().ok_or_else(|| rules::not_found(id))
     }
 
     /// Takes a new task in. Answers its slot, and whether its queue had no claimable task before.
@@ -359,14 +346,12 @@ impl Tasks {
         let serial = self.arrivals;
         let retained_until = self.rules.retained_until(&task, placement);
         let (place, rank) = Place::of(&task, placement);
-        let position = Position {
-            rank,
-            arrival: serial,
-        };
+        let position = Position { rank, arrival: serial };
         let id = task.id.clone();
         let entry = Entry {
             task,
             result: None,
+            looked_at: retained_until,
             queue,
             place,
             position,
@@ -375,9 +360,7 @@ impl Tasks {
         };
         let slot = self.entries.insert(entry);
         self.by_id.insert(id, slot);
-        self.tenants[tenant]
-            .retention
-            .push(Reverse((retained_until, slot, serial)));
+        self.tenants[tenant].retention.push(Reverse((retained_until, slot, serial)));
         self.alarms.retention.set(tenant, retained_until);
         (slot, self.arrive(slot))
     }
@@ -391,20 +374,20 @@ impl Tasks {
         let (place, rank) = Place::of(&entry.task, placement);
         entry.place = place;
         entry.placement = placement;
-        entry.position = Position {
-            rank,
-            arrival: self.arrivals,
-        };
+        entry.position = Position { rank, arrival: self.arrivals };
+        let retained_until = self.rules.retained_until(&entry.task, placement);
+        if retained_until < entry.looked_at {
+            entry.looked_at = retained_until;
+            let (queue, serial) = (entry.queue, entry.serial);
+            let tenant = self.queues[queue].tenant;
+            self.tenants[tenant].retention.push(Reverse((retained_until, slot, serial)));
+            self.alarms.retention.set(tenant, retained_until);
+        }
         self.arrive(slot)
     }
 
     fn depart(&mut self, slot: Slot) {
-        let Entry {
-            queue: id,
-            place,
-            position,
-            ..
-        } = self.entries[slot];
+        let Entry { queue: id, place, position, .. } = self.entries[slot];
         let queue = &mut self.queues[id];
         queue.take(place, position);
         if place == Place::Ready && queue.is_empty(Place::Ready) {
@@ -413,12 +396,7 @@ impl Tasks {
     }
 
     fn arrive(&mut self, slot: Slot) -> bool {
-        let Entry {
-            queue: id,
-            place,
-            position,
-            ..
-        } = self.entries[slot];
+        let Entry { queue: id, place, position, .. } = self.entries[slot];
         let queue = &mut self.queues[id];
         let awoke = place == Place::Ready && queue.is_empty(Place::Ready);
         queue.put(place, position, slot);
@@ -443,11 +421,7 @@ impl Tasks {
         if !self.queues[id].is_deserted() {
             return;
         }
-        let Queue {
-            tenant: tenant_id,
-            name,
-            ..
-        } = self.queues.remove(id);
+        let Queue { tenant: tenant_id, name, .. } = self.queues.remove(id);
         self.tenants[tenant_id].queues.remove(&name);
         self.drop_tenant_if_deserted(tenant_id);
     }
@@ -465,10 +439,7 @@ impl Tasks {
             Some(&id) => id,
             None => {
                 let name = task.tenant_id.clone();
-                let id = self.tenants.insert(Tenant {
-                    name: name.clone(),
-                    ..Tenant::default()
-                });
+                let id = self.tenants.insert(Tenant { name: name.clone(), ..Tenant::default() });
                 self.tenant_names.insert(name, id);
                 id
             }
@@ -478,9 +449,7 @@ impl Tasks {
             return id;
         }
         let name = Text::from(name.as_ref());
-        let id = self
-            .queues
-            .insert(Queue::new(tenant_id, name.clone(), task.command.clone()));
+        let id = self.queues.insert(Queue::new(tenant_id, name.clone(), task.command.clone()));
         self.tenants[tenant_id].queues.insert(name, id);
         id
     }
@@ -519,11 +488,7 @@ impl Tasks {
     /// The queue with claimable tasks whose turn it is.
     fn next_in_turn(&self, tenant: TenantId) -> Option<QueueId> {
         let Tenant { ready, served, .. } = &self.tenants[tenant];
-        ready
-            .range((Excluded(*served), Unbounded))
-            .next()
-            .or_else(|| ready.first())
-            .copied()
+        ready.range((Excluded(*served), Unbounded)).next().or_else(|| ready.first()).copied()
     }
 
     fn set_alarm(&mut self, id: QueueId, place: Place, at: Instant) {
@@ -537,25 +502,17 @@ impl Tasks {
     }
 
     /// Moves what has come due in a queue. Answers how many tasks that were.
-    fn advance(
-        &mut self,
-        id: QueueId,
-        place: Place,
-        limit: u32,
-        now: Instant,
-        moved: &mut Moved,
-    ) -> u32 {
+    fn advance(&mut self, id: QueueId, step: Step, moved: &mut Moved) -> u32 {
+        let Step { place, limit, until, now } = step;
         let mut count = 0;
         while count < limit
-            && self.queues[id]
-                .next_due(place)
-                .is_some_and(|due| due <= now)
+            && self.queues[id].next_due(place).is_some_and(|due| due <= until)
             && let Some(slot) = self.queues[id].first(place)
         {
             let task = &mut self.entries[slot].task;
             let placement = match place {
                 Place::Leased => self.rules.expire(task, Jitter::random(), now),
-                _ => self.rules.come_due(task),
+                _ => self.rules.come_due(task, now),
             };
             let awoke = self.place(slot, placement);
             self.report(slot, place, placement, awoke, moved);
@@ -578,17 +535,11 @@ impl Tasks {
             queue.tenant_id == task.tenant_id
                 && queue_name(&queue.command) == queue_name(&task.command)
         };
-        let key = || QueueKey {
-            tenant_id: task.tenant_id.clone(),
-            command: task.command.clone(),
-        };
+        let key = || QueueKey { tenant_id: task.tenant_id.clone(), command: task.command.clone() };
         if from == Place::Leased {
             match moved.expired.last_mut().filter(|tally| same(&tally.queue)) {
                 Some(tally) => tally.count += 1,
-                None => moved.expired.push(Tally {
-                    queue: key(),
-                    count: 1,
-                }),
+                None => moved.expired.push(Tally { queue: key(), count: 1 }),
             }
         }
         match placement {
@@ -597,70 +548,51 @@ impl Tasks {
                     arrival.count += 1;
                     arrival.awoke |= awoke;
                 }
-                None => moved.arrivals.push(Arrival {
-                    queue: key(),
-                    count: 1,
-                    awoke,
-                }),
+                None => moved.arrivals.push(Arrival { queue: key(), count: 1, awoke }),
             },
             Placement::Dead => moved.dead.push(task.clone()),
             _ => {}
         }
     }
 
-    /// Moves what has come due in any queue of a tenant, for a worker who takes any command.
-    fn advance_tenant(&mut self, tenant: TenantId, now: Instant, moved: &mut Moved) {
-        for place in [Place::Delayed, Place::Leased] {
-            self.advance_rung(tenant, place, self.repair_limit, now, moved);
-        }
-    }
-
     fn advance_all(&mut self, place: Place, limit: u32, now: Instant) -> Moved {
         let mut moved = Moved::default();
         while moved.count < limit
-            && let Some(tenant) = self.alarms.at(place).and_then(|alarms| alarms.ring(now))
+            && let Some(alarms) = self.alarms.at(place)
+            && let Some(tenant) = alarms.ring(now)
         {
-            let left = limit - moved.count;
-            self.advance_rung(tenant, place, left, now, &mut moved);
+            // As far as the next tenant's alarm, so that the earliest of all come first.
+            let until = alarms.next().map_or(now, |next| next.min(now));
+            let step = Step { place, limit: limit - moved.count, until, now };
+            self.advance_tenant(tenant, step, &mut moved);
         }
-        moved.next = self
-            .alarms
-            .at(place)
-            .and_then(|alarms| alarms.next())
-            .into();
+        moved.next = self.alarms.at(place).and_then(|alarms| alarms.next()).into();
         moved
     }
 
     /// Moves what has come due in those queues of a tenant whose alarm has rung, and sets the
     /// alarms again.
-    fn advance_rung(
-        &mut self,
-        tenant: TenantId,
-        place: Place,
-        limit: u32,
-        now: Instant,
-        moved: &mut Moved,
-    ) {
-        let mut left = limit;
-        while left > 0
-            && let Some(tenant) = self.tenants.get_mut(tenant)
-            && let Some(queue) = tenant.alarms.at(place).and_then(|alarms| alarms.ring(now))
+    fn advance_tenant(&mut self, id: TenantId, step: Step, moved: &mut Moved) {
+        let Step { place, mut limit, .. } = step;
+        while limit > 0
+            && let Some(alarms) =
+                self.tenants.get_mut(id).and_then(|tenant| tenant.alarms.at(place))
+            && let Some(queue) = alarms.ring(step.until)
         {
-            // A queue that is gone may still have an alarm, and one that took over its number gets it.
-            if self.queues.contains(queue) {
-                left -= self.advance(queue, place, left, now, moved);
+            let until = alarms.next().map_or(step.until, |next| next.min(step.until));
+            // A queue that is gone may still have an alarm; its number may be another tenant's now.
+            if self.queues.get(queue).is_some_and(|queue| queue.tenant == id) {
+                limit -= self.advance(queue, Step { limit, until, ..step }, moved);
                 if let Some(due) = self.queues[queue].next_due(place) {
                     self.set_alarm(queue, place, due);
                 }
             }
         }
-        if let Some(next) = self
-            .tenants
-            .get_mut(tenant)
-            .and_then(|tenant| tenant.alarms.at(place)?.next())
+        if let Some(next) =
+            self.tenants.get_mut(id).and_then(|tenant| tenant.alarms.at(place)?.next())
             && let Some(alarms) = self.alarms.at(place)
         {
-            alarms.set(tenant, next);
+            alarms.set(id, next);
         }
     }
 
@@ -675,16 +607,15 @@ impl Tasks {
             tenant.retention.pop();
             let Some(entry) = self
                 .entries
-                .get(slot)
-                .filter(|entry| entry.serial == serial)
+                .get_mut(slot)
+                .filter(|entry| entry.serial == serial && entry.looked_at == at)
             else {
                 continue;
             };
             let retained_until = self.rules.retained_until(&entry.task, entry.placement);
             if retained_until > before {
-                tenant
-                    .retention
-                    .push(Reverse((retained_until, slot, serial)));
+                entry.looked_at = retained_until;
+                tenant.retention.push(Reverse((retained_until, slot, serial)));
                 continue;
             }
             self.remove(slot);
@@ -706,37 +637,25 @@ impl Tasks {
         }
     }
 
-    /// The task that has an idempotency key already.
+    /// The task that has an idempotency key already. A key whose task was deleted is free again.
     fn remembered(&self, tenant: &Text, key: &Text, now: Instant) -> Option<&Boxed<Task>> {
         if key.is_empty() {
             return None;
         }
-        let tenant = &self.tenants[*self.tenant_names.get(tenant.as_str())?];
-        let earlier = tenant
-            .idempotency
-            .get(key.as_str())
-            .filter(|earlier| now < earlier.until)?;
-        let entry = self
-            .entries
-            .get(earlier.slot)
-            .filter(|entry| entry.serial == earlier.serial)?;
-        Some(&entry.task)
+        let keys = &self.tenants[*self.tenant_names.get(tenant.as_str())?].idempotency;
+        let earlier = keys.get(key.as_str()).filter(|earlier| now < earlier.until)?;
+        let task = &self.entries[*self.by_id.get(earlier.task_id.as_str())?].task;
+        (task.tenant_id == *tenant).then_some(task)
     }
 
     fn remember(&mut self, slot: Slot, key: Text, until: Instant) {
-        let Entry { queue, serial, .. } = self.entries[slot];
+        let Entry { queue, ref task, .. } = self.entries[slot];
+        let earlier = Remembered { task_id: task.id.clone(), until };
         let id = self.queues[queue].tenant;
         self.alarms.retention.set(id, until);
         let tenant = &mut self.tenants[id];
         tenant.forgetting.push_back((until, key.clone()));
-        tenant.idempotency.insert(
-            key,
-            Remembered {
-                slot,
-                serial,
-                until,
-            },
-        );
+        tenant.idempotency.insert(key, earlier);
     }
 
     fn forget_keys(&mut self, id: TenantId, now: Instant) {
@@ -745,11 +664,7 @@ impl Tasks {
         };
         while let Some((until, key)) = tenant.forgetting.pop_front_if(|(until, _)| *until <= now) {
             // A key whose task was deleted may have been taken again since.
-            if tenant
-                .idempotency
-                .get(key.as_str())
-                .is_some_and(|earlier| earlier.until == until)
-            {
+            if tenant.idempotency.get(key.as_str()).is_some_and(|earlier| earlier.until == until) {
                 tenant.idempotency.remove(key.as_str());
             }
         }
@@ -759,15 +674,10 @@ impl Tasks {
 
 fn check(task: &Task) -> Result<()> {
     if task.id.is_empty() {
-        return Err(Error::invalid_argument(
-            "the task has no id: give it a UUID",
-        ));
+        return Err(Error::invalid_argument("the task has no id: give it a UUID"));
     }
     if task.command.is_empty() {
-        return Err(Error::invalid_argument(format!(
-            "task {} has no command: name one",
-            task.id
-        )));
+        return Err(Error::invalid_argument(format!("task {} has no command: name one", task.id)));
     }
     Ok(())
 }

@@ -1,0 +1,67 @@
+//! `codeq config`.
+
+use serde_json::{Map, Value, json};
+
+use super::{ConfigFile, Failure, style};
+use crate::{
+    config::{Config, Entry, Loaded, Origin},
+    http::Auth,
+    plugins::Plugins,
+};
+
+/// Reads the configuration; what has no effect in it goes to standard error.
+pub(super) fn load(file: &ConfigFile) -> Result<Loaded, Failure> {
+    let loaded =
+        Config::load(file.config.as_deref()).map_err(|error| Failure::Wrong(error.to_string()))?;
+    loaded.warnings.iter().for_each(style::warning);
+    Ok(loaded)
+}
+
+/// Shows the effective configuration.
+pub(super) fn show(file: &ConfigFile, json: bool) -> Result<(), Failure> {
+    let shown = load(file)?.shown;
+    if json {
+        let entry = |entry: &Entry| {
+            let value = json!({ "value": entry.value, "origin": entry.origin.to_string() });
+            (entry.name.to_owned(), value)
+        };
+        let entries: Map<String, Value> = shown.entries.iter().map(entry).collect();
+        style::line(Value::Object(entries));
+        return Ok(());
+    }
+    match &shown.file {
+        Some(path) => {
+            style::line(style::in_style(style::FAINT, format!("# read from {}", path.display())))
+        }
+        None => style::line(style::in_style(style::FAINT, "# no configuration file")),
+    }
+    let row = |Entry { name, value, origin }: &Entry| {
+        let comment = style::in_style(style::FAINT, format!("# {origin}"));
+        let set = *origin != Origin::Default;
+        let name = if set { style::in_style(style::NAME, name) } else { (*name).to_owned() };
+        // JSON is YAML, so what is shown can be put in a file.
+        format!("{name}: {value}\t{comment}")
+    };
+    style::table(&shown.entries.iter().map(row).collect::<Vec<_>>());
+    Ok(())
+}
+
+/// Checks the configuration without serving.
+pub(super) fn check(file: &ConfigFile) -> Result<(), Failure> {
+    let Loaded { config, shown, .. } = load(file)?;
+    Auth::new(&config).map_err(|error| Failure::Wrong(error.to_string()))?;
+    let plugins = Plugins::discover(&config.plugin_dirs);
+    let provider = plugins
+        .check(&config.persistence_provider, &config.persistence_config, &config.open_options())
+        .map_err(|error| Failure::Wrong(format!("{}: {error}", error.code())))?;
+    let file = shown
+        .file
+        .map_or_else(|| "defaults and environment".into(), |path| path.display().to_string());
+    style::table(&[
+        format!("{}\t{file}", style::in_style(style::GOOD, "configuration ok")),
+        format!("persistence plugin\t{} {}", provider.manifest.name, provider.manifest.version),
+        format!("loaded from\t{}", provider.path.display()),
+        format!("listens on\t{}:{}", config.bind, config.port),
+    ]);
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! The command line: `codeq`.
+//!
+//! Exit codes: 0; 1 if what was asked failed; 2 for wrong usage or a wrong configuration.
+
+mod config;
+mod plugins;
+mod serve;
+mod style;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Keeps codeQ's tasks in a storage plugin of your choice, and serves them over HTTP.
+#[derive(Parser)]
+#[command(name = "codeq", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the HTTP API.
+    Serve(ConfigFile),
+    /// Look at the persistence plugins.
+    #[command(subcommand)]
+    Plugins(PluginsCommand),
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Args)]
+struct ConfigFile {
+    /// The configuration file [default: codeq.yml in the working directory, if there is one].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Json {
+    /// Write JSON, for programs.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum PluginsCommand {
+    /// List the plugins that are there, those that were refused, and where they were looked for.
+    List {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        output: Json,
+    },
+    /// Show what a compiled plugin says about itself, without running any of it.
+    Inspect {
+        /// The library.
+        path: PathBuf,
+        #[command(flatten)]
+        output: Json,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Show the effective configuration, secrets masked.
+    Show {
+        #[command(flatten)]
+        config: ConfigFile,
+        #[command(flatten)]
+        output: Json,
+    },
+    /// Check the configuration, and that its plugin is there and accepts its part.
+    Check(ConfigFile),
+}
+
+/// How a command failed.
+enum Failure {
+    /// What was asked could not be done.
+    Failed(String),
+    /// The usage or the configuration is wrong.
+    Wrong(String),
+}
+
+/// Runs the program.
+pub fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(file) => serve::run(&file),
+        Command::Plugins(PluginsCommand::List { config, output }) => {
+            plugins::list(&config, output.json)
+        }
+        Command::Plugins(PluginsCommand::Inspect { path, output }) => {
+            plugins::inspect(&path, output.json)
+        }
+        Command::Config(ConfigCommand::Show { config, output }) => {
+            config::show(&config, output.json)
+        }
+        Command::Config(ConfigCommand::Check(file)) => config::check(&file),
+    };
+    let (message, code) = match result {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Failed(message)) => (message, 1),
+        Err(Failure::Wrong(message)) => (message, 2),
+    };
+    style::error(&message);
+    ExitCode::from(code)
+}

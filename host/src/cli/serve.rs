@@ -1,0 +1,137 @@
+//! `codeq serve`.
+
+use std::{
+    io::{self, IsTerminal},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use codeq_plugin::Durability;
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+
+use super::{ConfigFile, Failure, config, style};
+use crate::{
+    config::{Config, LogFormat},
+    http::{self, Api, Auth},
+    plugins::{OpenError, Plugins},
+    service::{Service, Settings},
+    store::Store,
+};
+
+/// How long the store may take to flush and close.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Serves until it is told to stop.
+pub(super) fn run(file: &ConfigFile) -> Result<(), Failure> {
+    let config = config::load(file)?.config;
+    let auth = Auth::new(&config).map_err(|error| Failure::Wrong(error.to_string()))?;
+    start_log(&config);
+    let runtime =
+        Runtime::new().map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
+    let served = runtime.block_on(serve(&config, auth));
+    // A plugin that holds on to a thread does not hold on to the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
+}
+
+async fn serve(config: &Config, auth: Auth) -> Result<(), Failure> {
+    let mut terminate = signals(SignalKind::terminate())?;
+    let mut interrupt = signals(SignalKind::interrupt())?;
+    let store = tokio::select! {
+        store = open(config) => store?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    let address = SocketAddr::new(config.bind, config.port);
+    let listener = http::listen(address).await.map_err(|error| {
+        let remedy = "choose another with `port` or PORT";
+        Failure::Failed(format!("cannot listen on {address}: {error}; {remedy}"))
+    })?;
+    let address = listener.local_addr().unwrap_or(address);
+    announce(config, &store, address);
+    let settings = Settings {
+        default_lease: config.default_lease,
+        repair_limit: config.requeue_inspect_limit,
+    };
+    let service = Service::start(store.clone(), settings);
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: finishing what is in flight");
+    };
+    let served = http::serve(listener, Api::new(service, auth, config), stop).await;
+    close(&store).await;
+    served.map_err(|error| Failure::Failed(format!("the listener failed: {error}")))
+}
+
+async fn open(config: &Config) -> Result<Store, Failure> {
+    let plugins = Plugins::discover(&config.plugin_dirs);
+    for refusal in &plugins.refused {
+        tracing::warn!(code = refusal.code(), "{refusal}");
+    }
+    let opened = plugins
+        .open(&config.persistence_provider, &config.persistence_config, &config.open_options())
+        .await;
+    opened.map_err(|error: OpenError| {
+        let message = format!("{}: {error}", error.code());
+        if error.is_configuration() { Failure::Wrong(message) } else { Failure::Failed(message) }
+    })
+}
+
+/// What an operator wants to know at the start.
+fn announce(config: &Config, store: &Store, address: SocketAddr) {
+    let manifest = store.manifest();
+    let auth = if config.has_auth() { "tokens" } else { "none: this machine only, one tenant" };
+    tracing::info!(
+        address = %format_args!("http://{address}"),
+        plugin = manifest.name,
+        version = manifest.version,
+        durability = manifest.durability.as_str(),
+        auth,
+        "serving"
+    );
+    if manifest.durability == Durability::Volatile {
+        tracing::warn!("the plugin keeps tasks in memory only: they are gone when the host stops");
+    }
+}
+
+async fn close(store: &Store) {
+    match tokio::time::timeout(CLOSE_LIMIT, store.close()).await {
+        Ok(Ok(())) => tracing::info!("stopped"),
+        Ok(Err(error)) => tracing::error!(%error, "the store did not close cleanly"),
+        Err(_) => tracing::error!(limit = ?CLOSE_LIMIT, "the store did not close in time"),
+    }
+}
+
+fn signals(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
+    signal(kind).map_err(|error| Failure::Failed(format!("cannot listen for signals: {error}")))
+}
+
+fn start_log(config: &Config) {
+    let level = LevelFilter::from_level(config.log_level);
+    // The libraries underneath have little to say to an operator.
+    let libraries = level.min(LevelFilter::WARN);
+    let targets = Targets::new().with_default(libraries).with_target("codeq", level);
+    let targets = targets.with_target("codeq_host", level);
+    let terminal = io::stderr().is_terminal();
+    let format =
+        config.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let registry = tracing_subscriber::registry().with(targets);
+    let started = match format {
+        LogFormat::Text => registry.with(layer.with_ansi(terminal).with_target(false)).try_init(),
+        LogFormat::Json => {
+            registry.with(layer.json().flatten_event(true).with_span_list(false)).try_init()
+        }
+    };
+    if let Err(error) = started {
+        style::warning(format_args!("no log: {error}"));
+    }
+}

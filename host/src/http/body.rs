@@ -1,0 +1,60 @@
+//! Reading the bodies of requests.
+
+use axum::{
+    body::{Body, Bytes, to_bytes},
+    extract::{FromRequest, Request},
+    http::StatusCode,
+};
+use serde::de::DeserializeOwned;
+
+use super::{Api, error::ApiError};
+
+/// A JSON body that must be there.
+pub(crate) struct Json<T>(pub(crate) T);
+
+/// A JSON body that may be left out, which is the same as `{}`.
+pub(crate) struct OptionalJson<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        parse(&read(request.into_body(), api.max_body).await?).map(Json)
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest<Api> for OptionalJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        let bytes = read(request.into_body(), api.max_body).await?;
+        let blank = bytes.iter().all(u8::is_ascii_whitespace);
+        parse(if blank { b"{}" } else { &bytes }).map(OptionalJson)
+    }
+}
+
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(bytes).map_err(|error| ApiError::invalid_body(error.to_string()))
+}
+
+async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    to_bytes(body, limit).await.map_err(|error| {
+        if is_too_long(&error) {
+            let message = format!("body is larger than {limit} bytes");
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+        } else {
+            ApiError::invalid_body("it ended too early")
+        }
+    })
+}
+
+fn is_too_long(error: &axum::Error) -> bool {
+    let mut next: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = next {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}

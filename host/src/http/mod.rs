@@ -1,0 +1,126 @@
+//! The HTTP API: codeQ's routes over the queue service.
+//!
+//! A request meets, in this order: [`request_id`], the route ([`tasks`], [`admin`], [`health`]), the
+//! authentication that the route asks for ([`auth`]), and the body's reading ([`body`]). What goes
+//! wrong anywhere becomes one [`error::ApiError`].
+
+mod admin;
+mod auth;
+mod body;
+mod error;
+mod health;
+mod request_id;
+mod tasks;
+
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::FromRef,
+    middleware,
+    routing::{get, post},
+    serve::ListenerExt,
+};
+use tokio::net::TcpListener;
+
+use crate::{config::Config, service::Service};
+use error::ApiError;
+
+pub use auth::{Auth, AuthError};
+
+/// What the routes share.
+#[derive(Clone)]
+pub struct Api {
+    service: Arc<Service>,
+    auth: Arc<Auth>,
+    max_body: usize,
+}
+
+impl FromRef<Api> for Arc<Service> {
+    fn from_ref(api: &Api) -> Arc<Service> {
+        Arc::clone(&api.service)
+    }
+}
+
+impl Api {
+    /// The API over `service`, for whom `auth` lets in.
+    pub fn new(service: Arc<Service>, auth: Auth, config: &Config) -> Api {
+        Api { service, auth: Arc::new(auth), max_body: config.max_body_bytes }
+    }
+
+    /// The routes.
+    pub fn router(self) -> Router {
+        let v1 = Router::new()
+            .route("/tasks", post(tasks::create))
+            .route("/tasks/batch", post(tasks::create_batch))
+            .route("/tasks/batch/results", post(tasks::submit_batch))
+            .route("/tasks/claim", post(tasks::claim))
+            .route("/tasks/claim/batch", post(tasks::claim_batch))
+            .route("/tasks/{id}", get(tasks::get))
+            .route("/tasks/{id}/heartbeat", post(tasks::heartbeat))
+            .route("/tasks/{id}/abandon", post(tasks::abandon))
+            .route("/tasks/{id}/nack", post(tasks::nack))
+            .route("/tasks/{id}/result", post(tasks::submit).get(tasks::get_result))
+            .route("/admin/queues", get(admin::queues))
+            .route("/admin/queues/{command}", get(admin::queue))
+            .route("/admin/tasks/cleanup", post(admin::cleanup));
+        Router::new()
+            .nest("/v1/codeq", v1)
+            .route("/healthz", get(health::healthz))
+            .route("/readyz", get(health::readyz))
+            .fallback(async || ApiError::no_such_route())
+            .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+            .layer(middleware::from_fn(request_id::assign))
+            .with_state(self)
+    }
+}
+
+/// How long requests in flight may take once the server is told to stop.
+const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// Serves until `stop` resolves; then takes no more connections, finishes what is in flight, and
+/// returns.
+///
+/// # Errors
+///
+/// If the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    api: Api,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let service = Arc::clone(&api.service);
+    // Small answers go out at once instead of waiting for more to send.
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!(%error, "cannot send without delay");
+        }
+    });
+    let (draining, mut drained) = tokio::sync::oneshot::channel::<()>();
+    let stop = async move {
+        stop.await;
+        service.stop();
+        drop(draining);
+    };
+    let server = axum::serve(listener, api.router()).with_graceful_shutdown(stop);
+    tokio::select! {
+        result = server.into_future() => result,
+        () = async {
+            // The sender is dropped when the draining begins.
+            let _ = (&mut drained).await;
+            tokio::time::sleep(DRAIN_LIMIT).await;
+        } => {
+            tracing::warn!(limit = ?DRAIN_LIMIT, "some requests did not end in time");
+            Ok(())
+        }
+    }
+}
+
+/// Listens on an address.
+///
+/// # Errors
+///
+/// If the address cannot be had.
+pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}

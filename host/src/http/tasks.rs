@@ -1,0 +1,434 @@
+//! The routes of producers and workers.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json as Answer,
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use codeq_plugin::{
+    Artifact, Boxed, Instant, Lease, Location, Millis, Task, TaskResult, TaskStatus,
+};
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+
+use super::{
+    auth::{Caller, Producer, Reader, Worker, scope},
+    body::{Json, OptionalJson, parse},
+    error::ApiError,
+};
+use crate::service::{Claimant, NewTask, Outcome, Service, Submission};
+
+/// At most how many items a batch has.
+const LARGEST_BATCH: usize = 100;
+/// At most how many tasks one claim takes.
+const LARGEST_CLAIM: u32 = 10;
+/// The longest waits, in seconds.
+const LONGEST_CLAIM_WAIT: i64 = 30;
+const LONGEST_RESULT_WAIT: i64 = 60;
+
+/// A task as its producer sends it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TaskBody {
+    #[serde(default)]
+    command: String,
+    payload: Option<Box<RawValue>>,
+    priority: Option<i64>,
+    max_attempts: Option<i64>,
+    webhook: Option<String>,
+    idempotency_key: Option<String>,
+    run_at: Option<String>,
+    delay_seconds: Option<f64>,
+}
+
+/// Creates a task.
+pub(crate) async fn create(
+    State(service): State<Arc<Service>>,
+    Producer(caller): Producer,
+    headers: HeaderMap,
+    Json(body): Json<TaskBody>,
+) -> Result<(StatusCode, Answer<Boxed<Task>>), ApiError> {
+    let task = service.create(&caller.tenant, new_task(body, &headers)?).await?;
+    Ok((StatusCode::ACCEPTED, Answer(task)))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct BatchBody {
+    tasks: Vec<Box<RawValue>>,
+}
+
+/// Creates up to 100 tasks, each on its own.
+pub(crate) async fn create_batch(
+    State(service): State<Arc<Service>>,
+    Producer(caller): Producer,
+    headers: HeaderMap,
+    Json(body): Json<BatchBody>,
+) -> Result<Answer<Value>, ApiError> {
+    check_batch(&body.tasks)?;
+    let read = |raw: &RawValue| new_task(parse(raw.get().as_bytes())?, &headers);
+    let (tasks, refused) = sort_out(body.tasks.iter().map(AsRef::as_ref).map(read));
+    let created = service.create_all(&caller.tenant, tasks).await;
+    let mut created = created.into_iter().map(|task| task.map_err(ApiError::from));
+    let results: Vec<Value> = refused
+        .into_iter()
+        .map(|refusal| match refusal.map_or_else(|| next(&mut created), Err) {
+            Ok(task) => json!({ "task": task }),
+            Err(error) => json!({ "error": error.into_message() }),
+        })
+        .collect();
+    Ok(Answer(json!({ "results": results })))
+}
+
+fn new_task(body: TaskBody, headers: &HeaderMap) -> Result<NewTask, ApiError> {
+    if body.command.trim().is_empty() {
+        return Err(ApiError::invalid_body("`command` is required"));
+    }
+    let payload = body.payload.ok_or_else(|| ApiError::invalid_body("`payload` is required"))?;
+    let header = |name: &str| {
+        let value = headers.get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().to_owned()
+    };
+    Ok(NewTask {
+        visible_at: visible_at(body.run_at.as_deref(), body.delay_seconds)?,
+        command: body.command,
+        payload: payload.get().to_owned(),
+        priority: body.priority.unwrap_or(0),
+        max_attempts: body.max_attempts.unwrap_or(0),
+        webhook: body.webhook.unwrap_or_default(),
+        idempotency_key: body.idempotency_key.unwrap_or_default(),
+        trace_parent: header("traceparent"),
+        trace_state: header("tracestate"),
+    })
+}
+
+fn visible_at(run_at: Option<&str>, delay: Option<f64>) -> Result<Option<Instant>, ApiError> {
+    if let Some(text) = run_at.map(str::trim).filter(|text| !text.is_empty()) {
+        let at = Instant::parse_rfc3339(text);
+        return at.map(Some).ok_or_else(|| ApiError::bad_request("invalid 'runAt' (use RFC3339)"));
+    }
+    Ok(delay_of(delay)?.map(|delay| Instant::now() + delay))
+}
+
+/// Seconds, with fractions down to the millisecond.
+fn delay_of(seconds: Option<f64>) -> Result<Option<Millis>, ApiError> {
+    match seconds {
+        None => Ok(None),
+        Some(seconds) if seconds >= 0.0 => {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "a float saturates when it is cast"
+            )]
+            let millis = (seconds * 1000.0).round() as i64;
+            Ok(Some(Millis(millis)))
+        }
+        Some(_) => Err(ApiError::bad_request("invalid 'delaySeconds' (must be >= 0)")),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ClaimBody {
+    #[serde(default)]
+    commands: Option<Vec<String>>,
+    lease_seconds: Option<i64>,
+    wait_seconds: Option<i64>,
+    count: Option<i64>,
+}
+
+/// Claims one task, and waits for it if asked to.
+pub(crate) async fn claim(
+    State(service): State<Arc<Service>>,
+    Worker(caller): Worker,
+    OptionalJson(body): OptionalJson<ClaimBody>,
+) -> Result<Response, ApiError> {
+    let handover = service.claim(claimant(&caller, body, 1)?).await?;
+    Ok(match handover.deliver().into_only() {
+        Some(task) => Answer(task).into_response(),
+        None => StatusCode::NO_CONTENT.into_response(),
+    })
+}
+
+/// Claims up to ten tasks.
+pub(crate) async fn claim_batch(
+    State(service): State<Arc<Service>>,
+    Worker(caller): Worker,
+    Json(body): Json<ClaimBody>,
+) -> Result<Response, ApiError> {
+    let count = match body.count.map(u32::try_from) {
+        Some(Ok(count @ 1..=LARGEST_CLAIM)) => count,
+        Some(Ok(0) | Err(_)) | None => {
+            return Err(ApiError::invalid_body(format!("`count` must be 1 to {LARGEST_CLAIM}")));
+        }
+        Some(Ok(_)) => {
+            return Err(ApiError::bad_request(format!("count exceeds maximum of {LARGEST_CLAIM}")));
+        }
+    };
+    let tasks = service.claim(claimant(&caller, body, count)?).await?.deliver();
+    Ok(if tasks.is_empty() {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        Answer(json!({ "tasks": tasks.as_slice() })).into_response()
+    })
+}
+
+fn claimant(caller: &Caller, body: ClaimBody, max: u32) -> Result<Claimant, ApiError> {
+    caller.require(scope::CLAIM)?;
+    let wait = body.wait_seconds.unwrap_or(0).clamp(0, LONGEST_CLAIM_WAIT);
+    Ok(Claimant {
+        worker_id: caller.subject.clone(),
+        tenant_id: caller.tenant.clone(),
+        commands: caller.commands(body.commands.unwrap_or_default())?,
+        max,
+        lease: positive_seconds(body.lease_seconds),
+        wait: Millis::from_secs(wait).into(),
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct HeartbeatBody {
+    extend_seconds: Option<i64>,
+}
+
+/// Moves the deadline of a lease.
+pub(crate) async fn heartbeat(
+    State(service): State<Arc<Service>>,
+    Worker(caller): Worker,
+    Path(id): Path<String>,
+    OptionalJson(body): OptionalJson<HeartbeatBody>,
+) -> Result<Answer<Value>, ApiError> {
+    caller.require(scope::HEARTBEAT)?;
+    service.heartbeat(lease(&caller, &id), positive_seconds(body.extend_seconds)).await?;
+    Ok(Answer(json!({ "ok": true })))
+}
+
+/// Gives a task back unharmed.
+pub(crate) async fn abandon(
+    State(service): State<Arc<Service>>,
+    Worker(caller): Worker,
+    Path(id): Path<String>,
+) -> Result<Answer<Value>, ApiError> {
+    caller.require(scope::ABANDON)?;
+    service.abandon(lease(&caller, &id)).await?;
+    Ok(Answer(json!({ "status": "requeued" })))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NackBody {
+    delay_seconds: Option<f64>,
+    reason: Option<String>,
+}
+
+/// Gives a task back as failed.
+pub(crate) async fn nack(
+    State(service): State<Arc<Service>>,
+    Worker(caller): Worker,
+    Path(id): Path<String>,
+    OptionalJson(body): OptionalJson<NackBody>,
+) -> Result<Answer<Value>, ApiError> {
+    caller.require(scope::NACK)?;
+    let delay = delay_of(body.delay_seconds)?;
+    let reason = body.reason.unwrap_or_default();
+    let returned = service.nack(lease(&caller, &id), delay, reason.trim()).await?;
+    let buried = returned.task.last_known_location == Location::DlqSet;
+    let status = if buried { "dlq" } else { "requeued" };
+    Ok(Answer(json!({ "status": status, "delaySeconds": returned.delay.as_secs_ceil() })))
+}
+
+/// A result as its worker sends it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ResultBody {
+    #[serde(default)]
+    task_id: String,
+    #[serde(default)]
+    status: String,
+    result: Option<Box<RawValue>>,
+    error: Option<String>,
+    artifacts: Option<Vec<ArtifactBody>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ArtifactBody {
+    #[serde(default)]
+    name: String,
+    url: Option<String>,
+    content_base64: Option<String>,
+}
+
+/// Takes in the result of a task.
+pub(crate) async fn submit(
+    State(service): State<Arc<Service>>,
+    Worker(caller): Worker,
+    Path(id): Path<String>,
+    Json(body): Json<ResultBody>,
+) -> Result<Answer<Boxed<TaskResult>>, ApiError> {
+    caller.require(scope::RESULT)?;
+    let mut results = service.submit(vec![submission(&caller, &id, body)?]).await.into_iter();
+    Ok(Answer(next(&mut results)?))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ResultsBody {
+    results: Vec<Box<RawValue>>,
+}
+
+/// Only the id, which an answer carries even if the rest of the item makes no sense.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct NamedItem {
+    task_id: String,
+}
+
+/// Takes in up to 100 results, each on its own.
+pub(crate) async fn submit_batch(
+    State(service): State<Arc<Service>>,
+    Worker(caller): Worker,
+    Json(body): Json<ResultsBody>,
+) -> Result<Answer<Value>, ApiError> {
+    caller.require(scope::RESULT)?;
+    check_batch(&body.results)?;
+    let ids: Vec<String> = body
+        .results
+        .iter()
+        .map(|raw| serde_json::from_str::<NamedItem>(raw.get()).unwrap_or_default().task_id)
+        .collect();
+    let read = |raw: &RawValue| {
+        let body: ResultBody = parse(raw.get().as_bytes())?;
+        let id = body.task_id.clone();
+        if id.is_empty() {
+            return Err(ApiError::invalid_body("`taskId` is required"));
+        }
+        submission(&caller, &id, body)
+    };
+    let (submissions, refused) = sort_out(body.results.iter().map(AsRef::as_ref).map(read));
+    let results = service.submit(submissions).await;
+    let mut results = results.into_iter().map(|result| result.map_err(ApiError::from));
+    let results: Vec<Value> = refused
+        .into_iter()
+        .zip(ids)
+        .map(|(refusal, id)| match refusal.map_or_else(|| next(&mut results), Err) {
+            Ok(result) => json!({ "taskId": id, "result": result }),
+            Err(error) => json!({ "taskId": id, "error": error.into_message() }),
+        })
+        .collect();
+    Ok(Answer(json!({ "results": results })))
+}
+
+fn submission(caller: &Caller, id: &str, body: ResultBody) -> Result<Submission, ApiError> {
+    let status = match body.status.as_str() {
+        "COMPLETED" => TaskStatus::Completed,
+        "FAILED" => TaskStatus::Failed,
+        _ => {
+            return Err(ApiError::bad_request("invalid status (use COMPLETED or FAILED)"));
+        }
+    };
+    let result = body.result.map(|raw| raw.get().to_owned()).unwrap_or_default();
+    if !result.is_empty() && !result.starts_with('{') {
+        return Err(ApiError::bad_request("result must be a JSON object"));
+    }
+    let artifacts = body.artifacts.unwrap_or_default().into_iter().map(artifact);
+    Ok(Submission {
+        lease: lease(caller, id),
+        outcome: Outcome { status, result, error: body.error.unwrap_or_default() },
+        artifacts: artifacts.collect::<Result<_, _>>()?,
+    })
+}
+
+fn artifact(body: ArtifactBody) -> Result<Artifact, ApiError> {
+    if body.name.trim().is_empty() {
+        return Err(ApiError::bad_request("artifact without a name"));
+    }
+    let name = body.name;
+    match body.url.filter(|url| !url.is_empty()) {
+        Some(url) => Ok(Artifact { name: name.into(), url: url.into() }),
+        None if body.content_base64.is_some() => Err(ApiError::bad_request(format!(
+            "artifact {name}: contents are not stored by this version; store them elsewhere and give a url"
+        ))),
+        None => Err(ApiError::bad_request(format!("artifact {name}: url is required"))),
+    }
+}
+
+/// A task of the caller's tenant.
+pub(crate) async fn get(
+    State(service): State<Arc<Service>>,
+    Reader(caller): Reader,
+    Path(id): Path<String>,
+) -> Result<Answer<Boxed<Task>>, ApiError> {
+    Ok(Answer(service.task(&caller.tenant, &id).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WaitQuery {
+    wait_seconds: Option<String>,
+}
+
+/// A task and its result; waits for the result if asked to.
+pub(crate) async fn get_result(
+    State(service): State<Arc<Service>>,
+    Reader(caller): Reader,
+    Path(id): Path<String>,
+    Query(query): Query<WaitQuery>,
+) -> Result<Answer<Value>, ApiError> {
+    let wait = match query.wait_seconds.as_deref() {
+        None | Some("") => 0,
+        Some(text) => text.parse::<i64>().map_err(|_| {
+            ApiError::bad_request(format!(
+                "invalid 'waitSeconds' (must be 0 to {LONGEST_RESULT_WAIT})"
+            ))
+        })?,
+    };
+    let wait = Millis::from_secs(wait.clamp(0, LONGEST_RESULT_WAIT));
+    let (task, result) = service.result(&caller.tenant, &id, Duration::from(wait)).await?;
+    Ok(Answer(json!({ "task": task, "result": result })))
+}
+
+/// The lease of a worker's token on a task. The API does not carry the attempt.
+fn lease(caller: &Caller, id: &str) -> Lease {
+    Lease {
+        task_id: id.into(),
+        worker_id: caller.subject.as_str().into(),
+        tenant_id: caller.tenant.as_str().into(),
+        attempt: 0,
+    }
+}
+
+/// A span that somebody named; nothing and what is not above zero leave it to the host.
+fn positive_seconds(seconds: Option<i64>) -> Option<Millis> {
+    seconds.filter(|seconds| *seconds > 0).map(Millis::from_secs)
+}
+
+fn check_batch<T>(items: &[T]) -> Result<(), ApiError> {
+    if items.is_empty() {
+        return Err(ApiError::invalid_body("the batch is empty"));
+    }
+    if items.len() > LARGEST_BATCH {
+        return Err(ApiError::bad_request(format!(
+            "batch size exceeds maximum of {LARGEST_BATCH}"
+        )));
+    }
+    Ok(())
+}
+
+/// Sets the items that make no sense apart: the good ones, and for each item its refusal if it was
+/// refused.
+fn sort_out<T>(
+    items: impl Iterator<Item = Result<T, ApiError>>,
+) -> (Vec<T>, Vec<Option<ApiError>>) {
+    let mut good = Vec::new();
+    let refused = items.map(|item| item.map(|item| good.push(item)).err()).collect();
+    (good, refused)
+}
+
+fn next<T, E: Into<ApiError>>(
+    answers: &mut impl Iterator<Item = Result<T, E>>,
+) -> Result<T, ApiError> {
+    let missing = || ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error");
+    answers.next().ok_or_else(missing)?.map_err(Into::into)
+}

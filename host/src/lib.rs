@@ -1,0 +1,18 @@
+//! The codeQ host: loads a persistence plugin at run time and serves the task queue through it.
+//!
+//! In the order in which a request meets them: [`http`] → [`service`] → [`store`] → the plugin,
+//! which [`plugins`] found and loaded as [`config`] says. [`cli`] is the program's command line.
+//!
+//! Without the server, for tests and for programs that embed a queue, [`Store::open`] is all it
+//! takes.
+
+pub mod cli;
+pub mod config;
+pub mod http;
+pub mod plugins;
+pub mod service;
+pub mod store;
+
+mod nearest;
+
+pub use store::{Store, StoreError};

@@ -1,0 +1,7 @@
+//! The program `codeq`. See [`codeq_host::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    codeq_host::cli::run()
+}

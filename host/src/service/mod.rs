@@ -1,0 +1,171 @@
+//! The queue service: what the host adds to a store.
+//!
+//! It fills in defaults, validates what callers send, lets claims and readers of results wait until
+//! there is something for them ([`waiters`]), and keeps the queues moving while nobody calls
+//! ([`upkeep`]). It knows nothing of HTTP, and of the store only its capabilities.
+
+mod error;
+mod handover;
+mod tasks;
+mod upkeep;
+mod waiters;
+
+use std::{sync::Arc, time::Duration};
+
+use codeq_plugin::{
+    Arrival, Boxed, Capability, Instant, Location, Millis, Moved, Queue, Task, Text, queue_name,
+};
+use tokio::sync::watch;
+
+use crate::store::Store;
+use upkeep::Upkeep;
+use waiters::Waiters;
+
+pub use error::ServiceError;
+pub use handover::Handover;
+pub use tasks::{Claimant, NewTask, Outcome, Submission};
+
+/// What the service decides where a caller does not.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long a lease is.
+    pub default_lease: Millis,
+    /// At most how many tasks one repair step touches.
+    pub repair_limit: u32,
+}
+
+/// The queue service over one store.
+pub struct Service {
+    store: Store,
+    settings: Settings,
+    /// Claims that wait for a task, by queue.
+    claims: Waiters<QueueName>,
+    /// Readers that wait for a result, by task.
+    readers: Waiters<Text>,
+    upkeep: Upkeep,
+    stopping: watch::Sender<bool>,
+}
+
+/// A queue for which a claim waits: the tenant, and the command in lower case or any.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct QueueName {
+    tenant: Text,
+    command: Option<Text>,
+}
+
+impl QueueName {
+    fn of(tenant: &str, command: &str) -> QueueName {
+        QueueName { tenant: tenant.into(), command: Some(Text::from(&*queue_name(command))) }
+    }
+
+    fn any(tenant: &str) -> QueueName {
+        QueueName { tenant: tenant.into(), command: None }
+    }
+}
+
+/// How often a waiting caller looks again by itself, where something may come in that no host tells
+/// of: codeQ itself, on the same backend, tells nobody.
+const SILENT_ARRIVALS: Duration = Duration::from_secs(1);
+
+impl Service {
+    /// A service over `store`. Its upkeep runs until [`Service::stop`].
+    ///
+    /// Call it inside a tokio runtime.
+    pub fn start(store: Store, settings: Settings) -> Arc<Service> {
+        let service = Arc::new(Service {
+            store,
+            settings,
+            claims: Waiters::default(),
+            readers: Waiters::default(),
+            upkeep: Upkeep::default(),
+            stopping: watch::Sender::new(false),
+        });
+        upkeep::spawn(&service);
+        service
+    }
+
+    /// The store underneath.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Takes no more: waiting callers are answered with what there is, and the upkeep ends. Calls in
+    /// flight go on.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Resolves when the service is told to stop.
+    async fn stopped(&self) {
+        // An error would mean that the sender is gone, and with it this service.
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
+
+    /// Whether the service was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// When a waiting caller looks again by itself.
+    fn look_again(&self) -> Option<Duration> {
+        self.store.has(Capability::Shared).then_some(SILENT_ARRIVALS)
+    }
+
+    /// Tells those who wait that tasks came into a queue.
+    fn announce(&self, queue: &Queue, count: u32) {
+        let names =
+            [QueueName::of(&queue.tenant_id, &queue.command), QueueName::any(&queue.tenant_id)];
+        self.claims.wake(&names, count as usize);
+    }
+
+    /// Tells those who wait what became of a task.
+    fn notice(&self, task: &Task, visible_at: Option<Instant>) {
+        match task.last_known_location {
+            Location::PendingList => {
+                let queue =
+                    Queue { tenant_id: task.tenant_id.clone(), command: task.command.clone() };
+                self.announce(&queue, 1);
+            }
+            Location::DelayedZset => {
+                if let Some(at) = visible_at {
+                    self.upkeep.due_at(at);
+                }
+            }
+            Location::InprogSet => {
+                if let Some(until) = task.lease_until.into_option() {
+                    self.upkeep.due_at(until);
+                }
+            }
+            Location::None => self.readers.wake_all(&task.id),
+            Location::DlqSet => {}
+        }
+    }
+
+    /// Tells those who wait what a repair moved.
+    fn notice_moved(&self, moved: &Moved) {
+        for Arrival { queue, count, .. } in &moved.arrivals {
+            self.announce(queue, *count);
+        }
+        for tally in &moved.expired {
+            tracing::info!(
+                tenant = tally.queue.tenant_id.as_str(),
+                command = tally.queue.command.as_str(),
+                count = tally.count,
+                "leases ran out"
+            );
+        }
+        moved.dead.iter().for_each(buried);
+    }
+}
+
+/// Dead letters are what operators look for in a log.
+fn buried(task: &Boxed<Task>) {
+    tracing::warn!(
+        tenant = task.tenant_id.as_str(),
+        command = task.command.as_str(),
+        task = task.id.as_str(),
+        attempts = task.attempts,
+        error = task.error.as_str(),
+        "task dead-lettered"
+    );
+}

@@ -1,0 +1,496 @@
+//! The service's operations on tasks.
+
+use std::{sync::Arc, time::Duration};
+
+use codeq_plugin::{
+    Artifact, Batch, Boxed, Claim, Cleanup, Complete, Enqueue, Error, Extend, Extensions, Instant,
+    Lease, List, Location, MAX_PRIORITY, Millis, Nack, Optional, Queue, QueueStats, Returned, Task,
+    TaskResult, TaskStatus, Text,
+};
+use tokio::{
+    sync::oneshot,
+    time::{Instant as Deadline, sleep_until},
+};
+use uuid::Uuid;
+
+use super::{Handover, QueueName, Service, ServiceError, buried, waiters::Waiter};
+
+/// A task as its producer describes it.
+#[derive(Clone, Debug, Default)]
+pub struct NewTask {
+    /// The kind of work.
+    pub command: String,
+    /// JSON text.
+    pub payload: String,
+    /// 0 to 9; out of range is clamped.
+    pub priority: i64,
+    /// How often it may be delivered; the host's default if it is not above 0.
+    pub max_attempts: i64,
+    /// Where the result is posted to.
+    pub webhook: String,
+    /// Two tasks of one tenant with the same key within a day are one; empty for none.
+    pub idempotency_key: String,
+    /// From when on it may be claimed; the past means at once.
+    pub visible_at: Option<Instant>,
+    /// The producer's W3C trace context.
+    pub trace_parent: String,
+    /// The producer's W3C trace state.
+    pub trace_state: String,
+}
+
+/// Who claims, and what.
+#[derive(Clone, Debug)]
+pub struct Claimant {
+    /// The worker.
+    pub worker_id: String,
+    /// The worker's tenant.
+    pub tenant_id: String,
+    /// From which commands, in this order; none means any.
+    pub commands: Vec<String>,
+    /// At most how many tasks.
+    pub max: u32,
+    /// For how long; the host's default if nothing is said.
+    pub lease: Option<Millis>,
+    /// How long to wait for a task if there is none.
+    pub wait: Duration,
+}
+
+/// What a worker hands in for a task.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// The task, and who hands it in.
+    pub lease: Lease,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Files that belong to the result, by name and URL.
+    pub artifacts: Vec<Artifact>,
+}
+
+/// How a task ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// [`TaskStatus::Completed`] or [`TaskStatus::Failed`].
+    pub status: TaskStatus,
+    /// A JSON object as text.
+    pub result: String,
+    /// Why it failed.
+    pub error: String,
+}
+
+/// Longer names of commands would be no names.
+const LONGEST_COMMAND: usize = 256;
+
+impl Service {
+    /// Creates one task.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the task, or why the store did not take it.
+    pub async fn create(&self, tenant: &str, task: NewTask) -> Result<Boxed<Task>, ServiceError> {
+        let mut answers = self.create_all(tenant, vec![task]).await;
+        answers.pop().unwrap_or_else(|| Err(self.no_answer()))
+    }
+
+    /// Creates tasks, each on its own: one that fails does not keep the others from being created.
+    pub async fn create_all(
+        &self,
+        tenant: &str,
+        tasks: Vec<NewTask>,
+    ) -> Vec<Result<Boxed<Task>, ServiceError>> {
+        let checked = tasks.into_iter().map(|task| enqueue_of(tenant, task)).collect();
+        self.each_valid(checked, async |batch: Batch<Enqueue>| {
+            let visible: Vec<Instant> = batch.iter().map(|enqueue| enqueue.visible_at).collect();
+            let answers = self.store.enqueue(batch).await?;
+            Ok(answers
+                .into_iter()
+                .zip(visible)
+                .map(|(answer, visible_at)| {
+                    answer.map(|enqueued| {
+                        if enqueued.created {
+                            self.notice(&enqueued.task, Some(visible_at));
+                        }
+                        enqueued.task
+                    })
+                })
+                .collect())
+        })
+        .await
+    }
+
+    /// Claims tasks, and waits for one if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Why the store did not answer.
+    pub async fn claim(self: &Arc<Self>, claimant: Claimant) -> Result<Handover, ServiceError> {
+        // The claim goes on if the caller goes away in the middle of it, so that what was claimed by
+        // then can be handed back.
+        let (mut answer, claimed) = oneshot::channel();
+        let service = Arc::clone(self);
+        tokio::spawn(async move {
+            let taken = service.take(claimant, &mut answer).await;
+            let handover = taken.map(|tasks| Handover::new(Arc::clone(&service), tasks));
+            // Nobody there to take it: dropping it hands the tasks back.
+            drop(answer.send(handover));
+        });
+        claimed.await.unwrap_or_else(|_| Err(self.no_answer()))
+    }
+
+    async fn take<T>(
+        &self,
+        claimant: Claimant,
+        caller: &mut oneshot::Sender<T>,
+    ) -> Result<Batch<Boxed<Task>>, ServiceError> {
+        let deadline = Deadline::now() + claimant.wait;
+        let claim = Claim {
+            worker_id: claimant.worker_id.into(),
+            tenant_id: claimant.tenant_id.into(),
+            commands: claimant.commands.into_iter().map(Text::from).collect(),
+            max: claimant.max,
+            lease: claimant.lease.unwrap_or(self.settings.default_lease),
+            extensions: Extensions::new(),
+        };
+        let mut waiter = self.claims.join(lines_of(&claim));
+        loop {
+            waiter.begin_look();
+            let claimed = self.store.claim(claim.clone()).await?;
+            waiter.end_look();
+            self.notice_moved(&claimed.moved);
+            if !claimed.tasks.is_empty() {
+                claimed.tasks.iter().for_each(|task| self.notice(task, None));
+                return Ok(claimed.tasks);
+            }
+            let again = tokio::select! {
+                again = self.wait(&waiter, deadline) => again,
+                () = caller.closed() => false,
+            };
+            if !again {
+                return Ok(Batch::default());
+            }
+        }
+    }
+
+    /// Waits for a wake. Answers whether it is worth looking again.
+    async fn wait<K: Clone + Eq + std::hash::Hash>(
+        &self,
+        waiter: &Waiter<'_, K>,
+        deadline: Deadline,
+    ) -> bool {
+        let now = Deadline::now();
+        if now >= deadline || self.is_stopping() {
+            return false;
+        }
+        let look_again = self.look_again().map_or(deadline, |pause| deadline.min(now + pause));
+        tokio::select! {
+            () = waiter.woken() => true,
+            // At the deadline there is one last look: whatever came due at that moment is there.
+            () = sleep_until(look_again) => true,
+            () = self.stopped() => false,
+        }
+    }
+
+    /// Moves the deadline of a lease.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `NotInProgress`, `NotOwner`, or why the store did not answer.
+    pub async fn heartbeat(
+        &self,
+        lease: Lease,
+        by: Option<Millis>,
+    ) -> Result<Instant, ServiceError> {
+        let by = by.unwrap_or(self.settings.default_lease);
+        let extend = Extend { lease, by };
+        let until = self.one(self.store.update_lease(Batch::One(extend)).await?)?;
+        self.upkeep.due_at(until);
+        Ok(until)
+    }
+
+    /// Takes a task back unharmed.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `NotInProgress`, `NotOwner`, or why the store did not answer.
+    pub async fn abandon(&self, lease: Lease) -> Result<Returned, ServiceError> {
+        let returned = self.one(self.store.abandon_lease(Batch::One(lease)).await?)?;
+        Ok(self.came_back(returned))
+    }
+
+    /// Takes a task back as failed: it is retried, or dead-lettered.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `NotInProgress`, `NotOwner`, or why the store did not answer.
+    pub async fn nack(
+        &self,
+        lease: Lease,
+        delay: Option<Millis>,
+        reason: &str,
+    ) -> Result<Returned, ServiceError> {
+        let nack = Nack { lease, delay: delay.into(), reason: reason.into() };
+        let returned = self.one(self.store.nack(Batch::One(nack)).await?)?;
+        Ok(self.came_back(returned))
+    }
+
+    fn came_back(&self, returned: Returned) -> Returned {
+        self.notice(&returned.task, Some(Instant::now() + returned.delay));
+        if returned.task.last_known_location == Location::DlqSet {
+            buried(&returned.task);
+        }
+        returned
+    }
+
+    /// Takes in results, each on its own.
+    pub async fn submit(
+        &self,
+        submissions: Vec<Submission>,
+    ) -> Vec<Result<Boxed<TaskResult>, ServiceError>> {
+        let checked = submissions.into_iter().map(complete_of).collect();
+        self.each_valid(checked, async |batch: Batch<Complete>| {
+            let results: Vec<_> = batch.iter().map(|complete| complete.result.clone()).collect();
+            let answers = self.store.complete(batch).await?;
+            Ok(answers
+                .into_iter()
+                .zip(results)
+                .map(|(answer, result)| {
+                    answer.map(|completed| {
+                        self.notice(&completed.task, None);
+                        result
+                    })
+                })
+                .collect())
+        })
+        .await
+        .into_iter()
+        .map(|answer| answer.map_err(name_the_task))
+        .collect()
+    }
+
+    /// A task of a tenant.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, for another tenant's task too, or why the store did not answer.
+    pub async fn task(&self, tenant: &str, id: &str) -> Result<Boxed<Task>, ServiceError> {
+        let task = self.one(self.store.get(Batch::One(id.into())).await?).map_err(name_the_task)?;
+        if task.tenant_id == *tenant { Ok(task) } else { Err(TASK_NOT_FOUND) }
+    }
+
+    /// A task of a tenant and its result; waits for the result if there is none.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, or why the store did not answer.
+    pub async fn result(
+        &self,
+        tenant: &str,
+        id: &str,
+        wait: Duration,
+    ) -> Result<(Boxed<Task>, Boxed<TaskResult>), ServiceError> {
+        let deadline = Deadline::now() + wait;
+        let mut waiter = self.readers.join(vec![id.into()]);
+        loop {
+            waiter.begin_look();
+            let task = self.task(tenant, id).await?;
+            match self.one(self.store.get_result(Batch::One(id.into())).await?) {
+                Ok(result) => {
+                    // The task may have been read just before it was completed.
+                    let task = if task.status.is_terminal() {
+                        task
+                    } else {
+                        self.task(tenant, id).await?
+                    };
+                    return Ok((task, result));
+                }
+                Err(ServiceError::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+            waiter.end_look();
+            if !self.wait(&waiter, deadline).await {
+                return Err(ServiceError::NotFound("result not found"));
+            }
+        }
+    }
+
+    /// The counts of every queue of a tenant.
+    ///
+    /// # Errors
+    ///
+    /// Why the store did not answer.
+    pub async fn queues(&self, tenant: &str) -> Result<List<QueueStats>, ServiceError> {
+        Ok(self.store.admin_queues(Optional::RSome(tenant.into())).await?)
+    }
+
+    /// The counts of one queue of a tenant.
+    ///
+    /// # Errors
+    ///
+    /// Why the store did not answer.
+    pub async fn queue(&self, tenant: &str, command: &str) -> Result<QueueStats, ServiceError> {
+        let queue = Queue { tenant_id: tenant.into(), command: command.into() };
+        Ok(self.store.queue_stats(queue).await?)
+    }
+
+    /// Removes a tenant's tasks whose retention had ended by then; answers how many.
+    ///
+    /// # Errors
+    ///
+    /// Why the store did not answer.
+    pub async fn cleanup(
+        &self,
+        tenant: &str,
+        before: Instant,
+        limit: u32,
+    ) -> Result<u32, ServiceError> {
+        let cleanup = Cleanup { tenant_id: Optional::RSome(tenant.into()), before, limit };
+        Ok(self.store.cleanup_expired(cleanup).await?)
+    }
+
+    /// Sends the valid items to the store as one batch and puts its answers where they belong.
+    async fn each_valid<I, O>(
+        &self,
+        checked: Vec<Result<I, ServiceError>>,
+        send: impl AsyncFnOnce(Batch<I>) -> Result<Vec<codeq_plugin::Outcome<O>>, ServiceError>,
+    ) -> Vec<Result<O, ServiceError>> {
+        let mut refusals = Vec::with_capacity(checked.len());
+        let mut valid = Batch::default();
+        for item in checked {
+            match item {
+                Ok(item) => {
+                    valid.push(item);
+                    refusals.push(None);
+                }
+                Err(error) => refusals.push(Some(error)),
+            }
+        }
+        let answers = if valid.is_empty() { Ok(Vec::new()) } else { send(valid).await };
+        let (mut answers, failure) = match answers {
+            Ok(answers) => (answers.into_iter(), None),
+            Err(error) => (Vec::new().into_iter(), Some(error)),
+        };
+        let plugin = &self.store.manifest().name;
+        let answer = |refusal: Option<ServiceError>| match refusal.or_else(|| failure.clone()) {
+            Some(error) => Err(error),
+            None => match answers.next() {
+                Some(answer) => {
+                    answer.into_result().map_err(|error| ServiceError::of_item(plugin, error))
+                }
+                None => Err(self.no_answer()),
+            },
+        };
+        refusals.into_iter().map(answer).collect()
+    }
+
+    /// The answer to a batch of one.
+    fn one<T>(&self, answers: Batch<codeq_plugin::Outcome<T>>) -> Result<T, ServiceError> {
+        let plugin = &self.store.manifest().name;
+        match answers.into_only() {
+            Some(answer) => {
+                answer.into_result().map_err(|error| ServiceError::of_item(plugin, error))
+            }
+            None => Err(self.no_answer()),
+        }
+    }
+
+    fn no_answer(&self) -> ServiceError {
+        let plugin = &self.store.manifest().name;
+        ServiceError::of_item(plugin, Error::internal("it gave no answer"))
+    }
+}
+
+const TASK_NOT_FOUND: ServiceError = ServiceError::NotFound("task not found");
+
+fn name_the_task(error: ServiceError) -> ServiceError {
+    match error {
+        ServiceError::NotFound(_) => TASK_NOT_FOUND,
+        other => other,
+    }
+}
+
+/// The lines in which a claim waits.
+fn lines_of(claim: &Claim) -> Vec<QueueName> {
+    if claim.commands.is_empty() {
+        return vec![QueueName::any(&claim.tenant_id)];
+    }
+    claim.commands.iter().map(|command| QueueName::of(&claim.tenant_id, command)).collect()
+}
+
+fn enqueue_of(tenant: &str, new: NewTask) -> Result<Enqueue, ServiceError> {
+    check_command(&new.command)?;
+    if new.idempotency_key.contains('\0') {
+        return Err(ServiceError::Invalid(
+            "invalid 'idempotencyKey' (must not contain NUL)".into(),
+        ));
+    }
+    let webhook = new.webhook.trim();
+    if !webhook.is_empty() && !is_http_url(webhook) {
+        return Err(ServiceError::Invalid("invalid webhook url".into()));
+    }
+    let priority = new.priority.clamp(0, i64::from(MAX_PRIORITY));
+    let task = Task {
+        id: Uuid::new_v4().to_string().into(),
+        command: new.command.into(),
+        payload: new.payload.into(),
+        priority: u8::try_from(priority).unwrap_or(MAX_PRIORITY),
+        webhook: webhook.into(),
+        trace_parent: new.trace_parent.into(),
+        trace_state: new.trace_state.into(),
+        max_attempts: u32::try_from(new.max_attempts.max(0)).unwrap_or(u32::MAX),
+        tenant_id: tenant.into(),
+        ..Task::default()
+    };
+    let blank = new.idempotency_key.trim().is_empty();
+    Ok(Enqueue {
+        visible_at: new.visible_at.unwrap_or(Instant::EPOCH),
+        idempotency_key: if blank { Text::new() } else { new.idempotency_key.into() },
+        ..Enqueue::now(task)
+    })
+}
+
+fn check_command(command: &str) -> Result<(), ServiceError> {
+    let problem = if command.trim().is_empty() {
+        "it is blank"
+    } else if command.len() > LONGEST_COMMAND {
+        "it is longer than 256 bytes"
+    } else if command.contains(|c: char| c.is_control()) {
+        "it contains control characters"
+    } else {
+        return Ok(());
+    };
+    Err(ServiceError::Invalid(format!("invalid command: {problem}")))
+}
+
+/// Whether a text is an absolute URL that a webhook may have.
+fn is_http_url(text: &str) -> bool {
+    text.parse::<axum::http::Uri>().is_ok_and(|url| {
+        matches!(url.scheme_str(), Some("http" | "https"))
+            && url.host().is_some_and(|host| !host.is_empty())
+    })
+}
+
+fn complete_of(submission: Submission) -> Result<Complete, ServiceError> {
+    let Submission { lease, outcome: Outcome { status, result, error }, artifacts } = submission;
+    let invalid = |message: &str| Err(ServiceError::Invalid(message.into()));
+    match status {
+        TaskStatus::Completed if result.is_empty() => {
+            return invalid("result required when status=COMPLETED");
+        }
+        TaskStatus::Failed if error.trim().is_empty() => {
+            return invalid("error required when status=FAILED");
+        }
+        TaskStatus::Completed | TaskStatus::Failed => {}
+        TaskStatus::Pending | TaskStatus::InProgress => {
+            return invalid("invalid status (use COMPLETED or FAILED)");
+        }
+    }
+    let result = TaskResult {
+        task_id: lease.task_id.clone(),
+        status,
+        result: result.into(),
+        error: error.into(),
+        artifacts: artifacts.into(),
+        completed_at: Instant::now(),
+        extensions: Extensions::new(),
+    };
+    Ok(Complete { lease, result: Boxed::new(result) })
+}

@@ -1,0 +1,188 @@
+//! What keeps the queues moving while nobody calls.
+//!
+//! - *Repair* makes delayed tasks claimable and takes back expired leases, at the moment they come
+//!   due: it sleeps until the next one that the store knows of, or that a call through this host
+//!   brings. What comes due through another host it finds within [`LONGEST_SLEEP`].
+//! - *Retention* removes old tasks.
+//! - *Events* tells waiting callers what happens through other hosts.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use codeq_plugin::{Capability, Cleanup, ErrorKind, Event, Instant, Millis, Optional};
+use tokio::{sync::Notify, task::JoinSet, time::sleep};
+
+use super::Service;
+use crate::store::StoreError;
+
+/// No sleep between two repairs is longer.
+const LONGEST_SLEEP: Millis = Millis::from_secs(1);
+/// How long a step waits after a failure, the first time and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often retention runs, and how many tasks it removes at a time.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+const RETENTION_STEP: u32 = 1000;
+
+/// When the next repair is due.
+pub(super) struct Upkeep {
+    planned: AtomicI64,
+    sooner: Notify,
+}
+
+impl Default for Upkeep {
+    fn default() -> Upkeep {
+        Upkeep { planned: AtomicI64::new(i64::MAX), sooner: Notify::new() }
+    }
+}
+
+impl Upkeep {
+    /// Something comes due at `at`: repair no later than that.
+    pub(super) fn due_at(&self, at: Instant) {
+        if at.0 < self.planned.load(Ordering::Acquire) {
+            self.sooner.notify_one();
+        }
+    }
+}
+
+/// Starts the upkeep of a service. It ends when the service stops.
+pub(super) fn spawn(service: &Arc<Service>) {
+    let service = Arc::clone(service);
+    tokio::spawn(async move {
+        let mut steps = JoinSet::new();
+        steps.spawn({
+            let service = Arc::clone(&service);
+            async move { service.repair().await }
+        });
+        steps.spawn({
+            let service = Arc::clone(&service);
+            async move { service.retain().await }
+        });
+        if service.store.has(Capability::Events) {
+            let service = Arc::clone(&service);
+            steps.spawn(async move { service.listen().await });
+        }
+        service.stopped().await;
+        steps.shutdown().await;
+    });
+}
+
+impl Service {
+    async fn repair(&self) {
+        let mut failures = Failures::new("repair");
+        loop {
+            match self.repair_once().await {
+                Ok(pause) => {
+                    failures.over();
+                    self.sleep_until_due(pause).await;
+                }
+                Err(error) => sleep(failures.next(&error)).await,
+            }
+        }
+    }
+
+    /// Repairs what is due. Answers when the next repair is.
+    async fn repair_once(&self) -> Result<Option<Instant>, StoreError> {
+        let limit = self.settings.repair_limit;
+        // What a call brings meanwhile may be too late for this repair, but not for the next one.
+        let latest = Instant::now() + LONGEST_SLEEP;
+        self.upkeep.planned.store(latest.0, Ordering::Release);
+        let due = self.store.move_due_delayed(limit).await?;
+        let expired = self.store.requeue_expired(limit).await?;
+        self.notice_moved(&due);
+        self.notice_moved(&expired);
+        if due.count >= limit || expired.count >= limit {
+            return Ok(Some(Instant::EPOCH));
+        }
+        Ok(due.next.into_option().into_iter().chain(expired.next.into_option()).min())
+    }
+
+    async fn sleep_until_due(&self, next: Option<Instant>) {
+        let now = Instant::now();
+        let latest = now + LONGEST_SLEEP;
+        let wake = next.map_or(latest, |next| next.min(latest));
+        self.upkeep.planned.store(wake.0, Ordering::Release);
+        let pause: Duration = wake.since(now).into();
+        if pause.is_zero() {
+            return tokio::task::yield_now().await;
+        }
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = self.upkeep.sooner.notified() => {}
+        }
+    }
+
+    async fn retain(&self) {
+        let mut failures = Failures::new("retention");
+        loop {
+            let cleanup = Cleanup {
+                tenant_id: Optional::RNone,
+                before: Instant::now(),
+                limit: RETENTION_STEP,
+            };
+            match self.store.cleanup_expired(cleanup).await {
+                Ok(removed) => {
+                    failures.over();
+                    // A full step may have left some; small steps let others in between.
+                    if removed < RETENTION_STEP {
+                        sleep(RETENTION_INTERVAL).await;
+                    } else {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Err(error) => sleep(failures.next(&error)).await,
+            }
+        }
+    }
+
+    async fn listen(&self) {
+        let mut failures = Failures::new("listening for events");
+        loop {
+            match self.store.next_events().await {
+                Ok(events) => {
+                    failures.over();
+                    events.into_iter().for_each(|event| match event {
+                        Event::Arrived(arrival) => self.announce(&arrival.queue, arrival.count),
+                        Event::Finished(task) => self.readers.wake_all(&task.id),
+                    });
+                }
+                Err(error) if error.kind() == ErrorKind::Unsupported => return,
+                Err(error) => sleep(failures.next(&error)).await,
+            }
+        }
+    }
+}
+
+/// Failures of a step, one after another: each waits longer, and only the first is a warning.
+struct Failures {
+    step: &'static str,
+    pause: Duration,
+}
+
+impl Failures {
+    fn new(step: &'static str) -> Failures {
+        Failures { step, pause: Duration::ZERO }
+    }
+
+    fn next(&mut self, error: &StoreError) -> Duration {
+        if self.pause.is_zero() {
+            tracing::warn!(step = self.step, %error, "the store failed; trying again until it works");
+        } else {
+            tracing::debug!(step = self.step, %error, "the store still fails");
+        }
+        self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        self.pause
+    }
+
+    fn over(&mut self) {
+        if !self.pause.is_zero() {
+            tracing::info!(step = self.step, "the store works again");
+        }
+        self.pause = Duration::ZERO;
+    }
+}

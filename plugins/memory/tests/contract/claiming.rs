@@ -1,0 +1,167 @@
+//! Which queues a claim takes tasks from, and what producers hear of it.
+
+use codeq_plugin::{Claim, Task, TaskStorage};
+
+use crate::support::*;
+
+#[test]
+fn a_claim_of_no_command_takes_tasks_of_any() {
+    let store = open();
+    for command in ["a", "b", "c"] {
+        enqueue(&store, task_of(TENANT, command, command));
+    }
+    let mut claimed = claimed_ids(&store, claim_from(TENANT, &[], "w"));
+    claimed.sort();
+    assert_eq!(claimed, ["a", "b", "c"]);
+}
+
+#[test]
+fn a_claim_of_any_command_takes_the_queues_in_turn() {
+    let store = open();
+    for number in 0..3 {
+        for command in ["a", "b", "c"] {
+            enqueue(&store, task_of(TENANT, command, &format!("{command}{number}")));
+        }
+    }
+    let claimed = claimed_ids(&store, claim_from(TENANT, &[], "w"));
+    for round in claimed.chunks(3) {
+        let mut commands: Vec<_> = round.iter().map(|id| &id[..1]).collect();
+        commands.sort_unstable();
+        assert_eq!(commands, ["a", "b", "c"], "{claimed:?}");
+    }
+}
+
+#[test]
+fn the_turn_goes_on_from_claim_to_claim() {
+    let store = open();
+    for number in 0..3 {
+        for command in ["a", "b", "c"] {
+            enqueue(&store, task_of(TENANT, command, &format!("{command}{number}")));
+        }
+    }
+    let one = Claim { max: 1, ..claim_from(TENANT, &[], "w") };
+    let claimed: Vec<_> = (0..9).flat_map(|_| claimed_ids(&store, one.clone())).collect();
+    for round in claimed.chunks(3) {
+        let mut commands: Vec<_> = round.iter().map(|id| &id[..1]).collect();
+        commands.sort_unstable();
+        assert_eq!(commands, ["a", "b", "c"], "{claimed:?}");
+    }
+}
+
+#[test]
+fn a_long_queue_does_not_keep_a_short_one_from_its_turn() {
+    let store = open();
+    for number in 0..100 {
+        enqueue(&store, Task { priority: 9, ..task_of(TENANT, "long", &number.to_string()) });
+    }
+    enqueue(&store, task_of(TENANT, "short", "short"));
+    let two = Claim { max: 2, ..claim_from(TENANT, &[], "w") };
+    assert!(claimed_ids(&store, two).contains(&"short".to_owned()));
+}
+
+#[test]
+fn within_a_queue_whose_turn_it_is_the_order_holds() {
+    let store = open();
+    for (id, priority) in [("low", 0), ("high", 9), ("high too", 9)] {
+        enqueue(&store, Task { priority, ..task(id) });
+    }
+    assert_eq!(claimed_ids(&store, claim_from(TENANT, &[], "w")), ["high", "high too", "low"]);
+}
+
+#[test]
+fn a_queue_that_ran_empty_gets_its_turn_again() {
+    let store = open();
+    let any = || claim_from(TENANT, &[], "w");
+    for round in 0..3 {
+        let id = round.to_string();
+        enqueue(&store, task(&id));
+        assert_eq!(claimed_ids(&store, any()), [id]);
+        assert!(claim(&store, any()).is_empty());
+    }
+}
+
+#[test]
+fn commands_are_the_same_in_any_case() {
+    let store = open();
+    enqueue(&store, task_of(TENANT, "Resize", "a"));
+    enqueue(&store, task_of(TENANT, "RESIZE", "b"));
+    enqueue(&store, task_of(TENANT, "ÄNDERN", "c"));
+    assert_eq!(counts_of(&store.queue_stats(queue(TENANT, "rESIZE")).unwrap()), [2, 0, 0, 0]);
+    assert_eq!(store.queue_length(queue(TENANT, "reSize")).unwrap(), 2);
+    let claim = claim_from(TENANT, &["resizE", "ändern"], "w");
+    assert_eq!(claimed_ids(&store, claim), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_task_keeps_the_spelling_of_its_command() {
+    let store = open();
+    enqueue(&store, task_of(TENANT, "Resize", "a"));
+    enqueue(&store, task_of(TENANT, "RESIZE", "b"));
+    let claimed = claim(&store, claim_by("w"));
+    assert_eq!((&*claimed[0].command, &*claimed[1].command), ("Resize", "RESIZE"));
+    assert_eq!(store.admin_queues(None).unwrap()[0].command, "Resize");
+}
+
+#[test]
+fn a_claim_of_nothing_takes_nothing() {
+    let store = open();
+    enqueue(&store, task("a"));
+    for commands in [&[COMMAND][..], &[]] {
+        let none = Claim { max: 0, ..claim_from(TENANT, commands, "w") };
+        assert!(claim(&store, none).is_empty());
+    }
+    assert_eq!(store.get("a").unwrap().attempts, 0);
+}
+
+#[test]
+fn a_claim_of_an_unknown_command_takes_nothing_and_leaves_no_queue() {
+    let store = open();
+    enqueue(&store, task("a"));
+    assert!(claim(&store, claim_from(TENANT, &["unknown"], "w")).is_empty());
+    assert_eq!(store.admin_queues(None).unwrap().len(), 1);
+}
+
+#[test]
+fn a_command_that_is_named_twice_counts_once() {
+    let store = open();
+    enqueue(&store, task("a"));
+    assert_eq!(claimed_ids(&store, claim_from(TENANT, &[COMMAND, "RESIZE"], "w")), ["a"]);
+}
+
+#[test]
+fn only_the_first_task_wakes_its_queue() {
+    let store = open();
+    assert!(enqueue(&store, task("a")).awoke);
+    assert!(!enqueue(&store, task("b")).awoke);
+    assert!(enqueue(&store, task_of(TENANT, "other", "c")).awoke);
+    claim(&store, claim_by("w"));
+    assert!(enqueue(&store, task("d")).awoke);
+}
+
+#[test]
+fn a_delayed_task_wakes_nobody() {
+    let store = open();
+    let visible_at = codeq_plugin::Instant::now() + LONG;
+    let delayed = codeq_plugin::Enqueue { visible_at, ..codeq_plugin::Enqueue::now(task("a")) };
+    assert!(!store.enqueue(delayed).unwrap().awoke);
+    assert!(enqueue(&store, task("b")).awoke);
+}
+
+#[test]
+fn a_task_that_is_given_back_wakes_its_queue_if_it_was_empty() {
+    let store = open();
+    enqueue_all(&store, &["a", "b"]);
+    let claimed = claim(&store, claim_by("w"));
+    assert!(store.abandon_lease(lease(&claimed[0])).unwrap().awoke);
+    assert!(!nack(&store, &claimed[1]).awoke);
+}
+
+#[test]
+fn a_task_that_has_to_wait_for_its_retry_wakes_nobody() {
+    let store = open();
+    enqueue(&store, task("a"));
+    let claimed = claim_one(&store, "w");
+    let returned = store.nack(nack_of(&claimed, Some(LONG), "")).unwrap();
+    assert!(!returned.awoke);
+    assert_eq!(returned.delay, LONG.min(no_wait().backoff.max));
+}

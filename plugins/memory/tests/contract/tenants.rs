@@ -1,0 +1,121 @@
+//! Rule 10: no tenant has to do with another's tasks.
+
+use codeq_plugin::{
+    Cleanup, ErrorKind, Instant, Lease, ListTasks, Millis, TaskKey, TaskStorage, rules::Rules,
+};
+
+use crate::support::*;
+
+/// Two tenants, and the empty one, which is a tenant of its own.
+const TENANTS: [&str; 3] = ["acme", "rival", ""];
+
+fn a_task_each() -> codeq_memory::Memory {
+    let store = open();
+    for tenant in TENANTS {
+        enqueue(&store, task_of(tenant, COMMAND, &format!("of {tenant}")));
+    }
+    store
+}
+
+#[test]
+fn a_claim_takes_tasks_of_its_tenant_only() {
+    for commands in [&[COMMAND][..], &[]] {
+        let store = a_task_each();
+        for tenant in TENANTS {
+            let claimed = claimed_ids(&store, claim_from(tenant, commands, "w"));
+            assert_eq!(claimed, [format!("of {tenant}")]);
+        }
+    }
+}
+
+#[test]
+fn a_tenant_without_tasks_has_nothing_to_claim() {
+    let store = a_task_each();
+    for commands in [&[COMMAND][..], &[]] {
+        assert!(claim(&store, claim_from("nobody", commands, "w")).is_empty());
+    }
+}
+
+#[test]
+fn the_counts_are_those_of_one_tenant() {
+    let store = a_task_each();
+    claim(&store, claim_from("acme", &[COMMAND], "w"));
+    let stats = |tenant| counts_of(&store.queue_stats(queue(tenant, COMMAND)).unwrap());
+    assert_eq!(stats("acme"), [0, 0, 1, 0]);
+    assert_eq!(stats("rival"), [1, 0, 0, 0]);
+    assert_eq!(stats(""), [1, 0, 0, 0]);
+    assert_eq!(stats("nobody"), [0; 4]);
+}
+
+#[test]
+fn the_queues_are_those_of_one_tenant_or_of_all() {
+    let store = a_task_each();
+    let tenants = |of: Option<&str>| -> Vec<String> {
+        let queues = store.admin_queues(of.map(Into::into)).unwrap();
+        queues.iter().map(|queue| queue.tenant_id.to_string()).collect()
+    };
+    for tenant in TENANTS {
+        assert_eq!(tenants(Some(tenant)), [tenant]);
+    }
+    assert_eq!(tenants(None), ["", "acme", "rival"]);
+}
+
+#[test]
+fn a_list_is_of_one_tenant_or_of_all() {
+    let store = a_task_each();
+    for tenant in TENANTS {
+        let list = ListTasks { tenant_id: some(tenant.into()), ..crate::listing::all() };
+        assert_eq!(crate::listing::page_ids(&store, list), [format!("of {tenant}")]);
+    }
+    assert_eq!(crate::listing::page_ids(&store, crate::listing::all()).len(), 3);
+}
+
+#[test]
+fn a_worker_of_another_tenant_does_not_find_the_task() {
+    let store = a_task_each();
+    for tenant in TENANTS {
+        let claimed = claim(&store, claim_from(tenant, &[COMMAND], "w"));
+        for other in TENANTS.into_iter().filter(|other| *other != tenant) {
+            let foreign = Lease { tenant_id: other.into(), ..lease(&claimed[0]) };
+            assert_eq!(kind(store.abandon_lease(foreign)), ErrorKind::NotFound);
+        }
+    }
+}
+
+#[test]
+fn a_dead_letter_of_another_tenant_is_not_redriven() {
+    let store = open();
+    bury(&store, task("a"));
+    let foreign = TaskKey { id: "a".into(), tenant_id: "rival".into() };
+    assert_eq!(kind(store.redrive(foreign)), ErrorKind::NotFound);
+    assert_eq!(counts(&store), [0, 0, 0, 1]);
+}
+
+#[test]
+fn a_cleanup_removes_the_tasks_of_its_tenant_only() {
+    let store = open_with(Rules { retention: Millis(0), ..no_wait() });
+    for tenant in TENANTS {
+        enqueue(&store, task_of(tenant, COMMAND, &format!("of {tenant}")));
+    }
+    let cleanup = Cleanup { tenant_id: some("acme".into()), before: Instant::now(), limit: 10 };
+    assert_eq!(store.cleanup_expired(cleanup).unwrap(), 1);
+    assert_eq!(kind(store.get("of acme")), ErrorKind::NotFound);
+    assert!(store.get("of rival").is_ok() && store.get("of ").is_ok());
+}
+
+#[test]
+fn a_claim_reports_what_moved_of_its_tenant_only() {
+    for commands in [&[COMMAND][..], &[]] {
+        let store = open();
+        for tenant in TENANTS {
+            let due = crate::records::delayed(
+                task_of(tenant, COMMAND, &format!("of {tenant}")),
+                Instant(1),
+            );
+            store.save(due).unwrap();
+        }
+        let claimed = store.claim(claim_from("rival", commands, "w")).unwrap();
+        assert_eq!(claimed.moved.count, 1);
+        assert_eq!(claimed.moved.arrivals[0].queue.tenant_id, "rival");
+    }
+}
