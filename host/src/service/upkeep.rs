@@ -20,7 +20,16 @@ use tokio::{sync::Notify, task::JoinSet, time::sleep};
 use super::Service;
 use crate::store::StoreError;
 
-/// No sleep between two repairs is longer.
+/// What a repair left to do.
+enum Repaired {
+    /// It moved something; there may be more.
+    Some,
+    /// There was nothing to move; more comes due then, if the store knows.
+    All(Option<Instant>),
+}
+
+/// How long to sleep when something is due that the store did not move, and at most.
+const SHORTEST_SLEEP: Millis = Millis(5);
 const LONGEST_SLEEP: Millis = Millis::from_secs(1);
 /// How long a step waits after a failure, the first time and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -77,17 +86,20 @@ impl Service {
         let mut failures = Failures::new("repair");
         loop {
             match self.repair_once().await {
-                Ok(pause) => {
+                Ok(Repaired::Some) => {
                     failures.over();
-                    self.sleep_until_due(pause).await;
+                    tokio::task::yield_now().await;
+                }
+                Ok(Repaired::All(next)) => {
+                    failures.over();
+                    self.sleep_until(next).await;
                 }
                 Err(error) => sleep(failures.next(&error)).await,
             }
         }
     }
 
-    /// Repairs what is due. Answers when the next repair is.
-    async fn repair_once(&self) -> Result<Option<Instant>, StoreError> {
+    async fn repair_once(&self) -> Result<Repaired, StoreError> {
         let limit = self.settings.repair_limit;
         // What a call brings meanwhile may be too late for this repair, but not for the next one.
         let latest = Instant::now() + LONGEST_SLEEP;
@@ -96,23 +108,26 @@ impl Service {
         let expired = self.store.requeue_expired(limit).await?;
         self.notice_moved(&due);
         self.notice_moved(&expired);
-        if due.count >= limit || expired.count >= limit {
-            return Ok(Some(Instant::EPOCH));
+        if due.count > 0 || expired.count > 0 {
+            return Ok(Repaired::Some);
         }
-        Ok(due.next.into_option().into_iter().chain(expired.next.into_option()).min())
+        let next = due.next.into_option().into_iter().chain(expired.next.into_option()).min();
+        Ok(Repaired::All(next))
     }
 
-    async fn sleep_until_due(&self, next: Option<Instant>) {
+    /// Sleeps until something comes due, by the store's account or because a call brought it.
+    async fn sleep_until(&self, next: Option<Instant>) {
         let now = Instant::now();
         let latest = now + LONGEST_SLEEP;
-        let wake = next.map_or(latest, |next| next.min(latest));
+        let wake = match next {
+            Some(next) if next > now => next.min(latest),
+            // A backend whose clock is behind this one's knows of it but does not move it yet.
+            Some(_) => now + SHORTEST_SLEEP,
+            None => latest,
+        };
         self.upkeep.planned.store(wake.0, Ordering::Release);
-        let pause: Duration = wake.since(now).into();
-        if pause.is_zero() {
-            return tokio::task::yield_now().await;
-        }
         tokio::select! {
-            () = sleep(pause) => {}
+            () = sleep(wake.since(now).into()) => {}
             () = self.upkeep.sooner.notified() => {}
         }
     }
@@ -146,6 +161,9 @@ impl Service {
             match self.store.next_events().await {
                 Ok(events) => {
                     failures.over();
+                    if events.is_empty() {
+                        sleep(FIRST_PAUSE).await;
+                    }
                     events.into_iter().for_each(|event| match event {
                         Event::Arrived(arrival) => self.announce(&arrival.queue, arrival.count),
                         Event::Finished(task) => self.readers.wake_all(&task.id),

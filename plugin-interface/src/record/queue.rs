@@ -22,7 +22,7 @@ pub struct Queue {
 #[derive(StableAbi, Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueStats {
-    /// The command.
+    /// The command in lower case.
     pub command: Text,
     /// Whose queue.
     #[serde(skip)]

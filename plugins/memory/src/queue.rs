@@ -15,8 +15,6 @@ pub(crate) struct Queue {
     pub(crate) tenant: usize,
     /// The command in lower case.
     pub(crate) name: Text,
-    /// The command as the first producer spelled it.
-    pub(crate) command: Text,
     places: [BTreeMap<Position, Slot>; Place::ALL.len()],
 }
 
@@ -42,8 +40,8 @@ pub(crate) struct Position {
 }
 
 impl Queue {
-    pub(crate) fn new(tenant: usize, name: Text, command: Text) -> Queue {
-        Queue { tenant, name, command, places: Default::default() }
+    pub(crate) fn new(tenant: usize, name: Text) -> Queue {
+        Queue { tenant, name, places: Default::default() }
     }
 
     pub(crate) fn put(&mut self, place: Place, position: Position, slot: Slot) {
@@ -88,7 +86,7 @@ impl Queue {
     pub(crate) fn stats(&self, tenant: &Text) -> QueueStats {
         let count = |place: Place| self.places[place as usize].len() as u64;
         QueueStats {
-            command: self.command.clone(),
+            command: self.name.clone(),
             tenant_id: tenant.clone(),
             ready: count(Place::Ready),
             delayed: count(Place::Delayed),

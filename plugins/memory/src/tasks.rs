@@ -246,7 +246,7 @@ impl Tasks {
         match queue {
             Some(queue) => queue.stats(&key.tenant_id),
             None => QueueStats {
-                command: key.command.clone(),
+                command: Text::from(&*name),
                 tenant_id: key.tenant_id.clone(),
                 ..QueueStats::default()
             },
@@ -449,7 +449,7 @@ impl Tasks {
             return id;
         }
         let name = Text::from(name.as_ref());
-        let id = self.queues.insert(Queue::new(tenant_id, name.clone(), task.command.clone()));
+        let id = self.queues.insert(Queue::new(tenant_id, name.clone()));
         self.tenants[tenant_id].queues.insert(name, id);
         id
     }

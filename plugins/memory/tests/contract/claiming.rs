@@ -99,7 +99,7 @@ fn a_task_keeps_the_spelling_of_its_command() {
     enqueue(&store, task_of(TENANT, "RESIZE", "b"));
     let claimed = claim(&store, claim_by("w"));
     assert_eq!((&*claimed[0].command, &*claimed[1].command), ("Resize", "RESIZE"));
-    assert_eq!(store.admin_queues(None).unwrap()[0].command, "Resize");
+    assert_eq!(store.admin_queues(None).unwrap()[0].command, "resize");
 }
 
 #[test]

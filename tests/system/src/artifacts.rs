@@ -1,0 +1,72 @@
+//! The compiled program and plugins.
+
+use std::{
+    collections::BTreeMap,
+    env::consts::{DLL_PREFIX, DLL_SUFFIX},
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The program `codeq`.
+pub fn codeq() -> &'static Path {
+    &artifacts()["codeq"]
+}
+
+/// The compiled library of the plugin crate `codeq-<name>`.
+pub fn plugin(name: &str) -> &'static Path {
+    &artifacts()[&library(name)]
+}
+
+/// A directory that only this user may write, with these plugins in it.
+pub fn plugin_dir(names: &[&str]) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for name in names {
+        let copy = dir.path().join(library(name));
+        fs::copy(plugin(name), &copy).unwrap();
+        fs::set_permissions(copy, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    dir
+}
+
+fn library(name: &str) -> String {
+    format!("{DLL_PREFIX}codeq_{name}{DLL_SUFFIX}")
+}
+
+/// Builds with cargo as this test was built, and answers the program and the libraries that came out
+/// of it, by file name.
+pub fn build(args: &[&str]) -> BTreeMap<String, PathBuf> {
+    let mut command = Command::new(env!("CARGO"));
+    command.arg("build").args(args).arg("--message-format=json-render-diagnostics");
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let output = command
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "cargo build {args:?} failed");
+    let messages = output.stdout.split(|byte| *byte == b'\n');
+    let paths = messages
+        .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
+        .filter(|message| message["reason"] == "compiler-artifact")
+        .flat_map(|message| message["filenames"].as_array().cloned().unwrap_or_default())
+        .filter_map(|path| path.as_str().map(PathBuf::from));
+    paths
+        .filter(|path| path.extension().is_none_or(|extension| DLL_SUFFIX[1..] == *extension))
+        .filter_map(|path| Some((path.file_name()?.to_str()?.to_owned(), path)))
+        .collect()
+}
+
+fn artifacts() -> &'static BTreeMap<String, PathBuf> {
+    static ARTIFACTS: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
+    // With the tests, cargo chooses the same features as for this test, and has most of it built.
+    ARTIFACTS.get_or_init(|| build(&["--workspace", "--lib", "--bins", "--tests"]))
+}

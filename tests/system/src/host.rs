@@ -1,0 +1,140 @@
+//! A running host.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use codeq_test_servers::free_addr;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{Client, codeq};
+
+/// How long a host may take to start, or to stop.
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// A host in a process of its own, killed with the test.
+pub struct Host {
+    process: Child,
+    base: String,
+    log: Arc<Mutex<Vec<String>>>,
+    // The configuration's directory, which is removed with the host.
+    _dir: TempDir,
+}
+
+impl Host {
+    /// Starts a host with the plugins of a directory, and waits until it is ready.
+    pub fn start(plugins: &Path, config: Value) -> Host {
+        let host = Host::spawn(plugins, config);
+        let client = host.client();
+        host.wait_for(|_| client.get("/readyz").status == 200);
+        host
+    }
+
+    /// Starts a host that may not get ready, and waits until it serves.
+    pub fn spawn(plugins: &Path, mut config: Value) -> Host {
+        let dir = TempDir::new().unwrap();
+        let addr = free_addr();
+        config["port"] = addr.port().into();
+        config["pluginDirs"] = json!([plugins]);
+        let file = dir.path().join("codeq.yml");
+        // JSON is YAML.
+        fs::write(&file, config.to_string()).unwrap();
+        let mut process = command()
+            .args(["serve", "--config"])
+            .arg(&file)
+            .env("LOG_FORMAT", "json")
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("codeq runs");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let writer = Arc::clone(&log);
+        thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| writer.lock().unwrap().push(line));
+        });
+        let host = Host { process, base: format!("http://{addr}"), log, _dir: dir };
+        host.wait_for(|log| log.iter().any(|line| line.contains("\"message\":\"serving\"")));
+        host
+    }
+
+    /// Runs the program to its end, with the plugins of a directory.
+    pub fn run(plugins: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
+        let dir = TempDir::new().unwrap();
+        command()
+            .args(args)
+            .current_dir(dir.path())
+            .env("CODEQ_PLUGIN_PATH", plugins)
+            .envs(env.iter().copied())
+            .output()
+            .expect("codeq runs")
+    }
+
+    /// A client of this host, without a token.
+    pub fn client(&self) -> Client {
+        Client::new(self.base.clone())
+    }
+
+    /// `host:port`
+    pub fn addr(&self) -> &str {
+        self.base.trim_start_matches("http://")
+    }
+
+    /// The lines of the log so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Asks the host to stop, as a service manager does.
+    pub fn terminate(&self) {
+        let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+    }
+
+    /// Waits for the host's end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the host does not stop: {:#?}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until something is so, which the log may tell.
+    pub fn wait_for(&self, mut ready: impl FnMut(&[String]) -> bool) {
+        let deadline = Instant::now() + LIMIT;
+        while !ready(&self.log()) {
+            assert!(Instant::now() < deadline, "waited in vain; the log says {:#?}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The program, in an environment that sets nothing of its configuration.
+fn command() -> Command {
+    let mut command = Command::new(codeq());
+    command.env_clear().stdin(Stdio::null());
+    for name in ["PATH", "HOME", "TMPDIR"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+}

@@ -1,0 +1,18 @@
+//! What the tests of the whole have in common: the compiled program and plugins, a running host, and
+//! clients for it.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a test that cannot be set up fails"
+)]
+
+mod artifacts;
+mod client;
+mod host;
+
+pub use artifacts::{build, codeq, plugin, plugin_dir};
+pub use client::{Answer, Client};
+pub use host::Host;
