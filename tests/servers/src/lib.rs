@@ -52,8 +52,14 @@ impl Redis {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             dir: TempDir::new().expect("a temporary directory"),
         };
-        redis.restart();
-        redis
+        // Between finding a port free and listening on it, somebody else may take it.
+        for _ in 0..10 {
+            if redis.launch() {
+                return redis;
+            }
+            redis.addr = free_addr();
+        }
+        panic!("redis-server does not start with {args:?}");
     }
 
     /// `127.0.0.1:port`
@@ -73,25 +79,7 @@ impl Redis {
     /// Starts the server again on the same port, with what it kept on disk.
     pub fn restart(&mut self) {
         self.kill();
-        let spawned = Command::new("redis-server")
-            .args(["--port", &self.addr.port().to_string(), "--bind", "127.0.0.1"])
-            .arg("--dir")
-            .arg(self.dir.path())
-            .args(&self.args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.process = Some(spawned.unwrap_or_else(|error| {
-            panic!(
-                "redis-server cannot be started ({error}); install it: apt-get install redis-server"
-            )
-        }));
-        let deadline = Instant::now() + START_LIMIT;
-        while !self.answers() {
-            assert!(Instant::now() < deadline, "redis-server did not start on {}", self.addr);
-            thread::sleep(Duration::from_millis(5));
-        }
+        assert!(self.launch(), "redis-server did not start again on {}", self.addr);
     }
 
     /// Stops the server's clock: it keeps its connections, and answers nothing.
@@ -102,6 +90,42 @@ impl Redis {
     /// Lets a hung server go on.
     pub fn resume(&self) {
         self.signal(Signal::CONT);
+    }
+
+    /// Starts the server and waits until it answers. False if it ended instead.
+    fn launch(&mut self) -> bool {
+        let spawned = Command::new("redis-server")
+            .args(["--port", &self.addr.port().to_string(), "--bind", "127.0.0.1"])
+            .arg("--dir")
+            .arg(self.dir.path())
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut process = spawned.unwrap_or_else(|error| {
+            panic!(
+                "redis-server cannot be started ({error}); install it: apt-get install redis-server"
+            )
+        });
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            // Whoever answers is this server only if this server is still there.
+            let answers = self.answers();
+            if process.try_wait().expect("the state of the server").is_some() {
+                return false;
+            }
+            if answers {
+                self.process = Some(process);
+                return true;
+            }
+            if Instant::now() > deadline {
+                let _ = process.kill();
+                let _ = process.wait();
+                return false;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Whether the server answers anything at all, be it that it wants a password.

@@ -1,0 +1,121 @@
+//! What other hosts do in the same database, so that workers who wait here hear of it.
+//!
+//! Scripts that make tasks claimable or finish one publish it; this store's own messages are passed
+//! over. The connection is made by whoever first asks for events, and again after a loss.
+
+use std::time::Duration;
+
+use codeq_plugin::{Arrival, Error, Event, List, Queue, Result, TaskKey};
+use futures_util::{FutureExt, StreamExt};
+use redis::{
+    Msg,
+    aio::{PubSubSink, PubSubStream},
+};
+use tokio::time::{sleep, timeout};
+
+use crate::{Redis, connection::Attempts};
+
+/// The connection for messages.
+#[derive(Default)]
+pub(crate) struct Events(tokio::sync::Mutex<Channel>);
+
+#[derive(Default)]
+struct Channel {
+    messages: Option<(PubSubSink, PubSubStream)>,
+    attempts: Attempts,
+}
+
+const CHANNEL: &str = "codeq:x:events";
+/// How often a silent server is asked whether it is still there.
+const PING_EVERY: Duration = Duration::from_secs(10);
+/// How many messages are answered at once.
+const MOST_MESSAGES: usize = 1000;
+
+impl Redis {
+    /// Waits for events of others. `Unavailable` once after each loss: what happened meanwhile is not
+    /// known, so whoever waits for something should look for it.
+    pub(crate) async fn await_events(&self) -> Result<List<Event>> {
+        let mut channel = self.events.0.lock().await;
+        let mut events = List::new();
+        loop {
+            self.connection.check_open()?;
+            let first = self.next_message(&mut channel).await?;
+            self.read(&first, &mut events);
+            let Some((_, messages)) = &mut channel.messages else { continue };
+            for _ in 1..MOST_MESSAGES {
+                match messages.next().now_or_never() {
+                    Some(Some(message)) => self.read(&message, &mut events),
+                    _ => break,
+                }
+            }
+            if !events.is_empty() {
+                return Ok(events);
+            }
+        }
+    }
+
+    async fn next_message(&self, channel: &mut Channel) -> Result<Msg> {
+        if channel.messages.is_none() {
+            sleep(channel.attempts.pause()).await;
+            let subscribed = self.connection.subscribe(CHANNEL).await;
+            channel.messages = Some(channel.attempts.record(subscribed)?.split());
+        }
+        let Some((sink, messages)) = &mut channel.messages else { return Err(self.deaf()) };
+        loop {
+            match timeout(PING_EVERY, messages.next()).await {
+                Ok(Some(message)) => return Ok(message),
+                Ok(None) => break,
+                Err(_) => {
+                    let pong =
+                        timeout(self.connection.command_timeout(), sink.ping::<redis::Value>());
+                    if !matches!(pong.await, Ok(Ok(_))) {
+                        break;
+                    }
+                }
+            }
+        }
+        channel.messages = None;
+        // The other connection goes to the same server, and would find out only by losing a call.
+        self.connection.suspect();
+        Err(self.deaf())
+    }
+
+    fn read(&self, message: &Msg, events: &mut List<Event>) {
+        match serde_json::from_slice::<Vec<String>>(message.get_payload_bytes()) {
+            Ok(parts) => {
+                if let Some((instance, parts)) = parts.split_first()
+                    && *instance != self.caller.instance
+                {
+                    read_events(parts, events);
+                }
+            }
+            Err(error) => tracing::warn!(%error, channel = CHANNEL, "a message cannot be read"),
+        }
+    }
+
+    fn deaf(&self) -> Error {
+        let addr = self.connection.addr();
+        Error::unavailable(format!("redis at {addr} no longer sends events: look whether it runs"))
+    }
+}
+
+/// Reads events from the texts of a message; stops at what it does not know.
+fn read_events(mut parts: &[String], events: &mut List<Event>) {
+    loop {
+        parts = match parts {
+            [kind, command, tenant, count, awoke, rest @ ..] if kind == "A" => {
+                let queue =
+                    Queue { command: command.as_str().into(), tenant_id: tenant.as_str().into() };
+                let count = count.parse().unwrap_or(1);
+                events.push(Event::Arrived(Arrival { queue, count, awoke: awoke == "1" }));
+                rest
+            }
+            [kind, id, tenant, rest @ ..] if kind == "F" => {
+                let key = TaskKey { id: id.as_str().into(), tenant_id: tenant.as_str().into() };
+                events.push(Event::Finished(key));
+                rest
+            }
+            _ => return,
+        };
+    }
+}

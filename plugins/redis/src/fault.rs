@@ -1,0 +1,97 @@
+//! What went wrong between this plugin and the server, as the interface's errors.
+
+use std::io;
+
+use codeq_plugin::Error;
+use redis::{ErrorKind, RedisError};
+
+/// Answers of a server that works but cannot do what was asked just now.
+const NOT_NOW: [&str; 12] = [
+    "LOADING",
+    "BUSY",
+    "OOM",
+    "READONLY",
+    "MASTERDOWN",
+    "MISCONF",
+    "NOREPLICAS",
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+    "UNKILLABLE",
+    "NOREPLICA",
+    "NOPERM",
+];
+/// Answers of a server that wants to know who asks.
+const NOT_YOU: [&str; 3] = ["NOAUTH", "WRONGPASS", "ERR AUTH"];
+
+/// Why an operation on an open store failed.
+pub(crate) fn of_operation(error: &RedisError, addr: &str, what: &str) -> Error {
+    let text = said(error);
+    let says = |codes: &[&str]| codes.iter().any(|code| text.contains(code));
+    let failure = if is_loss(error) {
+        Error::unavailable(format!("redis at {addr} was lost during {what}: look whether it runs"))
+    } else if says(&["WRONGTYPE"]) {
+        Error::corrupt(format!(
+            "{what} met a key in redis at {addr} that holds another type than codeQ's: see which \
+             of the keys that begin with `codeq:` somebody else wrote"
+        ))
+    } else if is_refused_login(error) {
+        Error::unavailable(format!("redis at {addr} no longer accepts the login: see its users"))
+    } else if says(&["MOVED", "CROSSSLOT"]) {
+        Error::unsupported(format!(
+            "redis at {addr} is a node of a cluster, which the key layout `codeq` cannot use"
+        ))
+    } else if says(&NOT_NOW) {
+        Error::unavailable(format!("redis at {addr} refused {what}"))
+    } else {
+        Error::internal(format!("redis at {addr} failed at {what}"))
+    };
+    failure.because(&io::Error::other(text))
+}
+
+/// Why the store could not be opened.
+pub(crate) fn of_opening(error: &RedisError, addr: &str) -> Error {
+    let text = said(error);
+    let failure = if is_refused_login(error) {
+        Error::invalid_config(format!(
+            "redis at {addr} refused the login: set persistenceConfig.password (and username) to \
+             what the server wants"
+        ))
+    } else if text.to_ascii_lowercase().contains("db index") {
+        Error::invalid_config(format!(
+            "redis at {addr} has no such database: set persistenceConfig.db"
+        ))
+    } else if is_loss(error) {
+        Error::unavailable(format!(
+            "cannot reach redis at {addr}: start it there, or set persistenceConfig.addr to where \
+             it runs"
+        ))
+    } else {
+        return of_operation(error, addr, "the first ping");
+    };
+    failure.because(&io::Error::other(text))
+}
+
+/// Whether the connection is of no more use.
+pub(crate) fn is_loss(error: &RedisError) -> bool {
+    error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error()
+}
+
+/// Whether the server does not know a script. KVRocks says so in the text only.
+pub(crate) fn is_unknown_script(error: &RedisError) -> bool {
+    error.code() == Some("NOSCRIPT")
+        || error.detail().is_some_and(|text| text.starts_with("NOSCRIPT"))
+}
+
+fn is_refused_login(error: &RedisError) -> bool {
+    let text = said(error);
+    error.kind() == ErrorKind::AuthenticationFailed
+        || NOT_YOU.iter().any(|code| text.contains(code))
+}
+
+/// The server's own words, code first, or what befell the connection.
+fn said(error: &RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,48 @@
+//! The redis plugin: tasks in Redis or KVRocks, in the keyspace of codeQ's own servers, so that one
+//! can take over a live database from the other, and hand it back.
+//!
+//! Every operation on tasks is one Lua script: one round trip for a whole batch, atomic, by the
+//! server's clock. In the order in which a request meets them:
+//!
+//! - [`store`]: [`Redis`], which opens the store; [`tasks`], [`results`] and [`subscriptions`]
+//!   implement the storage traits: a call is made, its reply read.
+//! - [`call`]: what a script is given, and [`reply`]: what it answers.
+//! - [`scripts`]: the scripts, each the rules in Lua and the operation's own few lines.
+//! - [`record`]: tasks, results and subscriptions as codeQ writes them in JSON.
+//! - [`connection`]: one connection for all calls, with its time-outs and its return after a loss;
+//!   [`fault`]: what went wrong there, as the interface's errors.
+//! - [`listing`]: paging through tasks.
+//! - [`events`]: what other hosts do in the same database.
+//! - [`discovery`]: queues that codeQ's own servers filled.
+//!
+//! What a write survives is the server's business: with its default settings the loss of the host,
+//! which is what the manifest declares; with `appendfsync always` or replicas more than that.
+
+#![forbid(unsafe_code)]
+
+mod call;
+mod config;
+mod connection;
+mod discovery;
+mod events;
+mod fault;
+mod listing;
+mod record;
+mod reply;
+mod results;
+mod scripts;
+mod store;
+mod subscriptions;
+mod tasks;
+
+pub use config::Config;
+pub use store::Redis;
+
+codeq_plugin::export_plugin! {
+    name: "redis",
+    description: "keeps everything in Redis or KVRocks, in the keyspace of codeQ's own servers",
+    durability: Process,
+    capabilities: [Subscriptions, Listing, Shared, Events],
+    config_schema: include_str!("config.schema.json"),
+    async_store: Redis,
+}

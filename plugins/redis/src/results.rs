@@ -1,0 +1,107 @@
+//! The operations on results.
+
+use codeq_plugin::{
+    Answers, AsyncResultStorage, Boxed, Complete, Completed, Error, Finish, TaskResult, Text,
+};
+use redis::FromRedisValue;
+
+use crate::{
+    Redis, record,
+    reply::{itself, merged, task_of},
+    scripts,
+};
+
+impl AsyncResultStorage for Redis {
+    async fn save_result(&self, batch: Vec<Boxed<TaskResult>>) -> Answers<()> {
+        let records = batch.iter().map(|result| record::result(result, &self.caller.zone));
+        let records: Vec<_> = records.collect();
+        let mut call = self.call(&scripts::SAVE_RESULT);
+        let mut sent = Vec::new();
+        for (result, text) in batch.iter().zip(&records) {
+            if let Ok(text) = text {
+                call = call.text(&result.task_id).text(text);
+                sent.push(result.task_id.clone());
+            }
+        }
+        let answers = self.run(call).await?.answers(&sent, itself, |_, _, _| Ok(()))?;
+        Ok(merged(records, answers))
+    }
+
+    async fn get_result(&self, ids: Vec<Text>) -> Answers<Boxed<TaskResult>> {
+        let mut command = redis::cmd("HMGET");
+        command.arg("codeq:results");
+        for id in &ids {
+            command.arg(id.as_str());
+        }
+        let found = self.connection.send("get_result", &command, None).await?;
+        let found = Vec::<Option<Vec<u8>>>::from_redis_value(found)
+            .map_err(|error| Error::internal("results cannot be read").because(&error))?;
+        let missing = |id: &Text| Error::not_found(format!("task {id} has no result"));
+        let read = |(id, json): (&Text, Option<Vec<u8>>)| {
+            record::read_result(id, &json.ok_or_else(|| missing(id))?)
+        };
+        Ok(ids.iter().zip(found).map(read).collect())
+    }
+
+    async fn update_task_on_complete(&self, batch: Vec<Finish>) -> Answers<()> {
+        let checked: Vec<_> =
+            batch.iter().map(|finish| final_state(finish.status, &finish.task_id)).collect();
+        let mut call = self.call(&scripts::FINISH);
+        let mut sent = Vec::new();
+        for (finish, state) in batch.iter().zip(&checked) {
+            if state.is_ok() {
+                call = call
+                    .text(&finish.task_id)
+                    .text(finish.status.as_str())
+                    .text(&record::json(finish.error.as_str()))
+                    .text(&record::json(finish.result_key.as_str()));
+                sent.push(finish.task_id.clone());
+            }
+        }
+        let answers = self.run(call).await?.answers(&sent, itself, |_, _, _| Ok(()))?;
+        Ok(merged(checked, answers))
+    }
+
+    async fn remove_from_inprog_and_clear_lease(&self, ids: Vec<Text>) -> Answers<()> {
+        let mut call = self.call(&scripts::CLEAR_LEASE);
+        for id in &ids {
+            call = call.text(id);
+        }
+        self.run(call).await?.answers(&ids, itself, |_, _, _| Ok(()))
+    }
+
+    async fn complete(&self, batch: Vec<Complete>) -> Answers<Completed> {
+        let records: Vec<_> = batch
+            .iter()
+            .map(|complete| {
+                final_state(complete.result.status, &complete.lease.task_id)?;
+                record::result(&complete.result, &self.caller.zone)
+            })
+            .collect();
+        let mut call = self.call(&scripts::COMPLETE);
+        let mut sent = Vec::new();
+        for (complete, text) in batch.iter().zip(&records) {
+            if let Ok(text) = text {
+                call = call
+                    .lease(&complete.lease)
+                    .text(complete.result.status.as_str())
+                    .text(&record::json(complete.result.error.as_str()))
+                    .text(text);
+                sent.push(complete.lease.clone());
+            }
+        }
+        let answers = self.run(call).await?.answers(&sent, task_of, |lease, answer, _| {
+            Ok(Completed { task: answer.task(&lease.task_id)? })
+        })?;
+        Ok(merged(records, answers))
+    }
+}
+
+fn final_state(status: codeq_plugin::TaskStatus, id: &str) -> Result<(), Error> {
+    if status.is_terminal() {
+        return Ok(());
+    }
+    Err(Error::invalid_argument(format!(
+        "task {id} cannot be finished as {status}: use COMPLETED or FAILED"
+    )))
+}

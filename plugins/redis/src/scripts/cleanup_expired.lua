@@ -1,0 +1,41 @@
+-- Whether only one tenant's tasks, which, until when, at most how many, how many to pass over.
+
+local of_tenant, tenant = ARGV[FIRST] == '1', ARGV[FIRST + 1]
+local before, limit, skip = tonumber(ARGV[FIRST + 2]), tonumber(ARGV[FIRST + 3]), tonumber(ARGV[FIRST + 4])
+local LOOKED_AT = 1000
+
+local ids = call('ZRANGEBYSCORE', RETENTION, '-inf', seconds(before), 'LIMIT', skip, LOOKED_AT)
+local removed, passed = 0, 0
+
+-- codeQ does not count retention from when a task becomes visible or its lease ends.
+local function still_needed(task)
+  local queue, last = home(task), nil
+  if task.status == 'PENDING' and task.location == 'DELAYED_ZSET' then
+    last = call('ZSCORE', queue.delayed, task.id)
+    last = last and last * 1000
+  elseif task.status == 'IN_PROGRESS' then
+    last = tonumber(call('ZSCORE', queue.deadlines, task.id) or nil)
+  end
+  return last and last + KEPT_FOR > before and last + KEPT_FOR
+end
+
+for _, id in ipairs(ids) do
+  if removed == limit then break end
+  local task, unreadable = load(id)
+  if unreadable or (task and of_tenant and task.tenant ~= tenant) then
+    passed = passed + 1
+  elseif not task then
+    call('ZREM', RETENTION, id)
+  else
+    local needed_until = still_needed(task)
+    if needed_until then
+      call('ZADD', RETENTION, seconds(needed_until), id)
+    else
+      forget(task, home(task))
+      removed = removed + 1
+    end
+  end
+end
+
+local more = removed < limit and #ids == LOOKED_AT
+return answer({ tostring(removed), tostring(skip + passed), more and '1' or '0' })

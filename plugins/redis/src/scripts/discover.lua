@@ -1,0 +1,42 @@
+-- Queue keys that were found by scanning. Those that codeQ filled become known here.
+
+-- A task of a queue, to learn whose it is.
+local function sample(base)
+  local ids = {}
+  for priority = 0, 9 do
+    for _, id in ipairs(call('LRANGE', base .. ':pending:' .. priority, -3, -1)) do ids[#ids + 1] = id end
+  end
+  for _, id in ipairs(call('ZRANGE', base .. ':delayed', 0, 2)) do ids[#ids + 1] = id end
+  for _, id in ipairs(call('SRANDMEMBER', base .. ':inprog', 3)) do ids[#ids + 1] = id end
+  if call('TYPE', base .. ':dlq').ok == 'set' then
+    for _, id in ipairs(call('SRANDMEMBER', base .. ':dlq', 3)) do ids[#ids + 1] = id end
+  end
+  for _, id in ipairs(ids) do
+    local task = load(id)
+    if task then return task end
+  end
+end
+
+for n = FIRST, #ARGV do
+  local base = ARGV[n]
+  local queue = queue_at(base)
+  local task = not queue and sample(base)
+  if task then
+    local command = lower(task.command)
+    -- codeQ may keep a tenant's delayed task in the queue that has no tenant.
+    if base_of(command, task.tenant) == base then
+      queue = queue_of(command, task.tenant)
+    elseif base_of(command, '') == base then
+      queue = queue_of(command, '')
+    end
+  end
+  if queue and queue.base == base then
+    register(queue)
+    if not is_empty(queue) then call('ZADD', queue.ready, 'NX', 0, base) end
+    adopt(queue, REPAIR_LIMIT)
+    local due, deadline = next_due(queue), next_deadline(queue)
+    if due then alarm('due', queue, due) end
+    if deadline then alarm('expiring', queue, deadline) end
+  end
+end
+return answer({})

@@ -1,0 +1,20 @@
+-- For each item: id, worker, tenant, the new end, the same in JSON.
+
+local body = {}
+for n = FIRST, #ARGV, 5 do
+  local record = find_subscription(ARGV[n])
+  if not record or record.tenant ~= ARGV[n + 2] or record.ends <= now then
+    say(body, 'NO_SUBSCRIPTION')
+  elseif record.worker ~= '' and record.worker ~= ARGV[n + 1] then
+    say(body, 'NOT_SUBSCRIBER')
+  else
+    set(record, 'expiresAt', ARGV[n + 4])
+    local text = rendered(record)
+    call('HSET', SUBSCRIPTIONS, record.id, text)
+    for _, command in ipairs(record.commands) do
+      call('ZADD', by_command(command), seconds(tonumber(ARGV[n + 3])), record.id)
+    end
+    done(body, text)
+  end
+end
+return answer(body)

@@ -1,0 +1,6 @@
+-- At most how many.
+
+local moved, next = repair_all('expiring', tonumber(ARGV[FIRST]))
+local body = {}
+report(body, moved, next)
+return answer(body)

@@ -1,0 +1,12 @@
+-- For each item: task, the result's record.
+
+local body = {}
+for n = FIRST, #ARGV, 2 do
+  if call('HEXISTS', TASKS, ARGV[n]) == 1 then
+    call('HSET', RESULTS, ARGV[n], ARGV[n + 1])
+    done(body)
+  else
+    say(body, 'NOT_FOUND')
+  end
+end
+return answer(body)

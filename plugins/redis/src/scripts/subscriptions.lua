@@ -1,0 +1,40 @@
+-- Subscriptions: their JSON in one hash, and for each command the ids by when they expire.
+
+local SUBSCRIPTIONS = 'codeq:subs'
+
+local function by_command(command) return SUBSCRIPTIONS .. ':' .. lower(command) end
+
+-- A subscription from its JSON; nothing if that is none. Older codeQ versions name no worker and no
+-- tenant.
+local function subscription(id, text)
+  local record = text and scan(text)
+  if not record then return nil end
+  local read, commands = pcall(cjson.decode, raw(record, 'eventTypes') or '[]')
+  record.id, record.commands = id, read and type(commands) == 'table' and commands or {}
+  record.tenant, record.worker = text_of(record, 'tenantId') or '', text_of(record, 'workerId') or ''
+  record.ends = instant(text_of(record, 'expiresAt') or '') or 0
+  return record
+end
+
+local function find_subscription(id)
+  return subscription(id, call('HGET', SUBSCRIPTIONS, id))
+end
+
+local function is_about(record, commands)
+  for _, mine in ipairs(record.commands) do
+    if commands[lower(mine)] then return true end
+  end
+  return false
+end
+
+local function end_subscription(record)
+  for _, command in ipairs(record.commands) do call('ZREM', by_command(command), record.id) end
+  call('HDEL', SUBSCRIPTIONS, record.id)
+  call('DEL', SUBSCRIPTIONS .. ':last:' .. record.id)
+end
+
+local function every_subscription()
+  local entries, all = call('HGETALL', SUBSCRIPTIONS), {}
+  for n = 1, #entries, 2 do all[#all + 1] = subscription(entries[n], entries[n + 1]) end
+  return all
+end

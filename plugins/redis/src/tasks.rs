@@ -1,0 +1,324 @@
+//! The operations on tasks.
+
+use codeq_plugin::{
+    Answers, AsyncTaskStorage, Batch, Boxed, Claim, Claimed, Cleanup, Enqueue, Enqueued, Error,
+    Event, Extend, Instant, Lease, List, ListTasks, Moved, Nack, Optional, Page, Placed, Queue,
+    QueueStats, Result, Returned, Task, TaskKey, Text, queue_name,
+    rules::{self, Placement},
+};
+use redis::FromRedisValue;
+
+use crate::{
+    Redis, record,
+    reply::{Reply, itself, merged, task_of},
+    scripts,
+};
+
+/// At most how many tasks one claim takes, so that no claim keeps the server for itself.
+const MOST_CLAIMED: u32 = 1000;
+/// How many queues are counted in one round trip.
+const QUEUES_AT_ONCE: usize = 200;
+
+impl AsyncTaskStorage for Redis {
+    async fn save(&self, batch: Vec<Placed>) -> Answers<()> {
+        let checked: Vec<_> = batch.iter().map(|placed| check(&placed.task)).collect();
+        let mut call = self.call(&scripts::SAVE);
+        let mut sent = Vec::new();
+        for (Placed { task, visible_at }, checked) in batch.iter().zip(&checked) {
+            if checked.is_ok() {
+                let placement = rules::placement_of(task, *visible_at);
+                let (place, at) = match placement {
+                    Placement::Ready => ("ready", Instant::EPOCH),
+                    Placement::Delayed(at) => ("delayed", at),
+                    Placement::Leased(until) => ("leased", until),
+                    Placement::Dead => ("dead", Instant::EPOCH),
+                    Placement::Done => ("done", Instant::EPOCH),
+                };
+                call = call
+                    .text(&task.id)
+                    .text(&record::task(task, &self.caller.zone))
+                    .text(&task.command)
+                    .text(&queue_name(&task.command))
+                    .text(&task.tenant_id)
+                    .number(task.priority.min(codeq_plugin::MAX_PRIORITY))
+                    .text(place)
+                    .instant(at)
+                    .text(&task.worker_id)
+                    .instant(self.rules().retained_until(task, placement));
+                sent.push(task.id.clone());
+            }
+        }
+        let answers = self.run(call).await?.answers(&sent, itself, |_, _, _| Ok(()))?;
+        Ok(merged(checked, answers))
+    }
+
+    async fn get(&self, ids: Vec<Text>) -> Answers<Boxed<Task>> {
+        let mut call = self.call(&scripts::GET);
+        for id in &ids {
+            call = call.text(id);
+        }
+        self.run(call).await?.answers(&ids, itself, |id, answer, _| {
+            let mut task = answer.task(id)?;
+            if let Some(deadline) = answer.instant_if_any()? {
+                task.lease_until = Optional::RSome(deadline);
+            }
+            Ok(task)
+        })
+    }
+
+    async fn delete(&self, ids: Vec<Text>) -> Answers<()> {
+        let mut call = self.call(&scripts::DELETE);
+        for id in &ids {
+            call = call.text(id);
+        }
+        self.run(call).await?.answers(&ids, itself, |_, _, _| Ok(()))
+    }
+
+    async fn enqueue(&self, batch: Vec<Enqueue>) -> Answers<Enqueued> {
+        let checked: Vec<_> = batch.iter().map(|enqueue| check(&enqueue.task)).collect();
+        let mut call = self.call(&scripts::ENQUEUE);
+        let mut sent = Vec::new();
+        for (mut enqueue, checked) in batch.into_iter().zip(&checked) {
+            if checked.is_err() {
+                continue;
+            }
+            // The script knows when it is; all else about the new record is known here.
+            let task = &mut *enqueue.task;
+            self.rules().enqueue(task, enqueue.visible_at, Instant::EPOCH);
+            let (before, after) = record::new_task(task);
+            call = call
+                .text(&task.id)
+                .text(&before)
+                .text(&after)
+                .text(&task.command)
+                .text(&queue_name(&task.command))
+                .text(&task.tenant_id)
+                .number(task.priority)
+                .instant(enqueue.visible_at)
+                .text(&enqueue.idempotency_key);
+            sent.push(enqueue);
+        }
+        let reply = self.run(call).await?;
+        let answers = reply.answers(
+            &sent,
+            |enqueue| &enqueue.task.id,
+            |enqueue, answer, tag| {
+                if tag == "found" {
+                    let task = answer.task(&enqueue.task.id)?;
+                    return Ok(Enqueued { task, created: false, awoke: false });
+                }
+                let mut task = enqueue.task.clone();
+                self.rules().enqueue(&mut task, enqueue.visible_at, answer.now());
+                Ok(Enqueued { task, created: true, awoke: answer.flag()? })
+            },
+        )?;
+        Ok(merged(checked, answers))
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Claimed> {
+        let mut claimed = Claimed::default();
+        let most = claim.max.min(MOST_CLAIMED);
+        // Again only if some of what was claimed turns out to be unreadable.
+        loop {
+            let wanted =
+                most.saturating_sub(u32::try_from(claimed.tasks.len()).unwrap_or(u32::MAX));
+            let mut call = self
+                .call(&scripts::CLAIM)
+                .text(&claim.worker_id)
+                .text(&record::json(claim.worker_id.as_str()))
+                .text(&claim.tenant_id)
+                .number(wanted)
+                .millis(claim.lease);
+            for command in &claim.commands {
+                call = call.text(&queue_name(command));
+            }
+            let mut reply = self.run(call).await?;
+            add_moved(&mut claimed.moved, reply.moved()?);
+            let unreadable = read_claimed(&mut reply, &mut claimed.tasks)?;
+            if unreadable.is_empty() {
+                return Ok(claimed);
+            }
+            let mut call = self.call(&scripts::QUARANTINE);
+            for id in &unreadable {
+                record::report_unreadable(id);
+                call = call.text(id);
+            }
+            self.run(call).await?;
+        }
+    }
+
+    async fn update_lease(&self, batch: Vec<Extend>) -> Answers<Instant> {
+        let mut call = self.call(&scripts::UPDATE_LEASE);
+        for extend in &batch {
+            call = call.lease(&extend.lease).millis(extend.by);
+        }
+        self.run(call).await?.answers(
+            &batch,
+            |extend| &extend.lease.task_id,
+            |_, answer, _| answer.instant(),
+        )
+    }
+
+    async fn abandon_lease(&self, batch: Vec<Lease>) -> Answers<Returned> {
+        let mut call = self.call(&scripts::ABANDON_LEASE);
+        for lease in &batch {
+            call = call.lease(lease);
+        }
+        let returned = self.run(call).await?;
+        returned.answers(&batch, task_of, |lease, answer, _| answer.returned(&lease.task_id))
+    }
+
+    async fn nack(&self, batch: Vec<Nack>) -> Answers<Returned> {
+        let mut call = self.call(&scripts::NACK);
+        for nack in &batch {
+            call = call.lease(&nack.lease);
+            call = match nack.delay.into_option() {
+                Some(delay) => call.millis(delay),
+                None => call.text(""),
+            };
+            call = call.text(&record::json(nack.reason.as_str()));
+        }
+        self.run(call).await?.answers(
+            &batch,
+            |nack| &nack.lease.task_id,
+            |nack, answer, _| answer.returned(&nack.lease.task_id),
+        )
+    }
+
+    async fn move_due_delayed(&self, limit: u32) -> Result<Moved> {
+        self.run(self.call(&scripts::MOVE_DUE_DELAYED).number(limit)).await?.moved()
+    }
+
+    async fn requeue_expired(&self, limit: u32) -> Result<Moved> {
+        if let Err(error) = self.discover().await {
+            tracing::warn!(%error, "the scan for queues of other servers stopped; it goes on later");
+        }
+        self.run(self.call(&scripts::REQUEUE_EXPIRED).number(limit)).await?.moved()
+    }
+
+    async fn queue_length(&self, queue: Queue) -> Result<u64> {
+        Ok(self.queue_stats(queue).await?.ready)
+    }
+
+    async fn queue_stats(&self, queue: Queue) -> Result<QueueStats> {
+        let name = queue_name(&queue.command);
+        let call = self.call(&scripts::STATS).text(&name).text(&queue.tenant_id);
+        read_stats(&mut self.run(call).await?, queue.command.clone(), queue.tenant_id)
+    }
+
+    async fn admin_queues(&self, tenant: Option<Text>) -> Result<Vec<QueueStats>> {
+        let mut command = redis::cmd("HVALS");
+        command.arg("codeq:x:queues");
+        let owners = self.connection.send("admin_queues", &command, None).await?;
+        let owners = Vec::<String>::from_redis_value(owners).map_err(|error| {
+            Error::internal("the list of queues cannot be read").because(&error)
+        })?;
+        let mut queues: Vec<Queue> = owners.iter().filter_map(|owner| read_owner(owner)).collect();
+        queues.retain(|queue| tenant.as_ref().is_none_or(|tenant| *tenant == queue.tenant_id));
+        queues.sort_unstable();
+        let mut stats = Vec::with_capacity(queues.len());
+        for queues in queues.chunks(QUEUES_AT_ONCE) {
+            let mut call = self.call(&scripts::STATS);
+            for queue in queues {
+                call = call.text(&queue.command).text(&queue.tenant_id);
+            }
+            let mut reply = self.run(call).await?;
+            for queue in queues {
+                let (command, tenant) = (queue.command.clone(), queue.tenant_id.clone());
+                stats.push(read_stats(&mut reply, command, tenant)?);
+            }
+        }
+        Ok(stats)
+    }
+
+    async fn cleanup_expired(&self, cleanup: Cleanup) -> Result<u32> {
+        let tenant = cleanup.tenant_id.as_ref().into_option();
+        let (mut removed, mut skip) = (0, 0_i64);
+        loop {
+            let call = self
+                .call(&scripts::CLEANUP_EXPIRED)
+                .number(i64::from(tenant.is_some()))
+                .text(tenant.map_or("", |tenant| tenant.as_str()))
+                .instant(cleanup.before)
+                .number(cleanup.limit - removed)
+                .number(skip);
+            let mut reply = self.run(call).await?;
+            removed += reply.number::<u32>()?.min(cleanup.limit - removed);
+            skip = reply.number()?;
+            if !reply.flag()? {
+                return Ok(removed);
+            }
+        }
+    }
+
+    async fn list(&self, list: ListTasks) -> Result<Page> {
+        self.page(&list).await
+    }
+
+    async fn redrive(&self, batch: Vec<TaskKey>) -> Answers<Returned> {
+        let mut call = self.call(&scripts::REDRIVE);
+        for key in &batch {
+            call = call.text(&key.id).text(&key.tenant_id);
+        }
+        let returned = self.run(call).await?;
+        returned.answers(&batch, |key| &key.id, |key, answer, _| answer.returned(&key.id))
+    }
+
+    async fn next_events(&self) -> Result<List<Event>> {
+        self.await_events().await
+    }
+}
+
+fn check(task: &Task) -> Result<()> {
+    if task.id.is_empty() {
+        return Err(Error::invalid_argument("the task has no id: give it a UUID"));
+    }
+    if task.command.is_empty() {
+        let message = format!("task {} has no command: name one", task.id);
+        return Err(Error::invalid_argument(message));
+    }
+    Ok(())
+}
+
+/// Reads the tasks that a claim took. Answers the ids of those whose record cannot be read.
+fn read_claimed(reply: &mut Reply, tasks: &mut Batch<Boxed<Task>>) -> Result<Vec<String>> {
+    let deadline = reply.instant()?;
+    let mut unreadable = Vec::new();
+    while !reply.is_empty() {
+        let (id, json) = (reply.text()?, reply.bytes()?);
+        match record::read_task(&id, &json) {
+            Ok(mut task) => {
+                task.lease_until = Optional::RSome(deadline);
+                tasks.push(task);
+            }
+            Err(_) => unreadable.push(id),
+        }
+    }
+    Ok(unreadable)
+}
+
+fn add_moved(moved: &mut Moved, more: Moved) {
+    moved.count += more.count;
+    moved.arrivals.extend(more.arrivals);
+    moved.expired.extend(more.expired);
+    moved.dead.extend(more.dead);
+    moved.next = more.next;
+}
+
+fn read_stats(reply: &mut Reply, command: Text, tenant_id: Text) -> Result<QueueStats> {
+    Ok(QueueStats {
+        command,
+        tenant_id,
+        ready: reply.number()?,
+        delayed: reply.number()?,
+        in_progress: reply.number()?,
+        dlq: reply.number()?,
+    })
+}
+
+/// Reads whose queue it is: the length of the command, the command, the tenant.
+fn read_owner(owner: &str) -> Option<Queue> {
+    let (length, rest) = owner.split_once(':')?;
+    let (command, tenant_id) = rest.split_at_checked(length.parse().ok()?)?;
+    Some(Queue { command: command.into(), tenant_id: tenant_id.into() })
+}
