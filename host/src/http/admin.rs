@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json as Answer,
-    extract::{Path, State},
-};
+use axum::{Json as Answer, extract::State};
 use codeq_plugin::{Instant, QueueStats};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{auth::Admin, body::OptionalJson, error::ApiError};
+use super::{auth::Admin, body::OptionalJson, error::ApiError, params::Path};
 use crate::service::Service;
 
 /// At most how many tasks a cleanup removes, when the caller does not say.
@@ -29,7 +26,7 @@ pub(crate) async fn queues(
 pub(crate) async fn queue(
     State(service): State<Arc<Service>>,
     Admin(caller): Admin,
-    Path(command): Path<String>,
+    Path(command): Path,
 ) -> Result<Answer<QueueStats>, ApiError> {
     if command.trim().is_empty() {
         return Err(ApiError::bad_request("command is required"));

@@ -33,7 +33,11 @@ impl<T: DeserializeOwned> FromRequest<Api> for OptionalJson<T> {
     }
 }
 
+/// Reads an object. A list would do for serde, which takes its items for the fields in order.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(ApiError::invalid_body("it is not a JSON object"));
+    }
     serde_json::from_slice(bytes).map_err(|error| ApiError::invalid_body(error.to_string()))
 }
 

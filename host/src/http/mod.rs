@@ -9,6 +9,7 @@ mod auth;
 mod body;
 mod error;
 mod health;
+mod params;
 mod request_id;
 mod tasks;
 

@@ -4,20 +4,21 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json as Answer,
-    extract::{Path, Query, State},
+    extract::State,
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use codeq_plugin::{
     Artifact, Boxed, Instant, Lease, Location, Millis, Task, TaskResult, TaskStatus,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
     auth::{Caller, Producer, Reader, Worker, scope},
     body::{Json, OptionalJson, parse},
     error::ApiError,
+    params::{Path, Query},
 };
 use crate::service::{Claimant, NewTask, Outcome, Service, Submission};
 
@@ -66,20 +67,34 @@ pub(crate) async fn create_batch(
     Producer(caller): Producer,
     headers: HeaderMap,
     Json(body): Json<BatchBody>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<Results<CreatedItem>>, ApiError> {
     check_batch(&body.tasks)?;
     let read = |raw: &RawValue| new_task(parse(raw.get().as_bytes())?, &headers);
     let (tasks, refused) = sort_out(body.tasks.iter().map(AsRef::as_ref).map(read));
     let created = service.create_all(&caller.tenant, tasks).await;
     let mut created = created.into_iter().map(|task| task.map_err(ApiError::from));
-    let results: Vec<Value> = refused
-        .into_iter()
-        .map(|refusal| match refusal.map_or_else(|| next(&mut created), Err) {
-            Ok(task) => json!({ "task": task }),
-            Err(error) => json!({ "error": error.into_message() }),
-        })
-        .collect();
-    Ok(Answer(json!({ "results": results })))
+    let results =
+        refused.into_iter().map(|refusal| match refusal.map_or_else(|| next(&mut created), Err) {
+            Ok(task) => CreatedItem::Task(task),
+            Err(error) => CreatedItem::Error(error.into_message()),
+        });
+    Ok(Answer(Results { results: results.collect() }))
+}
+
+/// The answers to a batch.
+///
+/// Answers that contain results are written as they stand rather than by way of a JSON value, which
+/// could not hold every number and nesting that a worker may send.
+#[derive(Serialize)]
+pub(crate) struct Results<T> {
+    results: Vec<T>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum CreatedItem {
+    Task(Boxed<Task>),
+    Error(String),
 }
 
 fn new_task(body: TaskBody, headers: &HeaderMap) -> Result<NewTask, ApiError> {
@@ -197,7 +212,7 @@ pub(crate) struct HeartbeatBody {
 pub(crate) async fn heartbeat(
     State(service): State<Arc<Service>>,
     Worker(caller): Worker,
-    Path(id): Path<String>,
+    Path(id): Path,
     OptionalJson(body): OptionalJson<HeartbeatBody>,
 ) -> Result<Answer<Value>, ApiError> {
     caller.require(scope::HEARTBEAT)?;
@@ -209,7 +224,7 @@ pub(crate) async fn heartbeat(
 pub(crate) async fn abandon(
     State(service): State<Arc<Service>>,
     Worker(caller): Worker,
-    Path(id): Path<String>,
+    Path(id): Path,
 ) -> Result<Answer<Value>, ApiError> {
     caller.require(scope::ABANDON)?;
     service.abandon(lease(&caller, &id)).await?;
@@ -227,7 +242,7 @@ pub(crate) struct NackBody {
 pub(crate) async fn nack(
     State(service): State<Arc<Service>>,
     Worker(caller): Worker,
-    Path(id): Path<String>,
+    Path(id): Path,
     OptionalJson(body): OptionalJson<NackBody>,
 ) -> Result<Answer<Value>, ApiError> {
     caller.require(scope::NACK)?;
@@ -265,7 +280,7 @@ pub(crate) struct ArtifactBody {
 pub(crate) async fn submit(
     State(service): State<Arc<Service>>,
     Worker(caller): Worker,
-    Path(id): Path<String>,
+    Path(id): Path,
     Json(body): Json<ResultBody>,
 ) -> Result<Answer<Boxed<TaskResult>>, ApiError> {
     caller.require(scope::RESULT)?;
@@ -290,7 +305,7 @@ pub(crate) async fn submit_batch(
     State(service): State<Arc<Service>>,
     Worker(caller): Worker,
     Json(body): Json<ResultsBody>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<Results<SubmittedItem>>, ApiError> {
     caller.require(scope::RESULT)?;
     check_batch(&body.results)?;
     let ids: Vec<String> = body
@@ -309,15 +324,25 @@ pub(crate) async fn submit_batch(
     let (submissions, refused) = sort_out(body.results.iter().map(AsRef::as_ref).map(read));
     let results = service.submit(submissions).await;
     let mut results = results.into_iter().map(|result| result.map_err(ApiError::from));
-    let results: Vec<Value> = refused
-        .into_iter()
-        .zip(ids)
-        .map(|(refusal, id)| match refusal.map_or_else(|| next(&mut results), Err) {
-            Ok(result) => json!({ "taskId": id, "result": result }),
-            Err(error) => json!({ "taskId": id, "error": error.into_message() }),
-        })
-        .collect();
-    Ok(Answer(json!({ "results": results })))
+    let results = refused.into_iter().zip(ids).map(|(refusal, task_id)| {
+        match refusal.map_or_else(|| next(&mut results), Err) {
+            Ok(result) => SubmittedItem { task_id, result: Some(result), error: None },
+            Err(error) => {
+                SubmittedItem { task_id, result: None, error: Some(error.into_message()) }
+            }
+        }
+    });
+    Ok(Answer(Results { results: results.collect() }))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SubmittedItem {
+    task_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Boxed<TaskResult>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 fn submission(caller: &Caller, id: &str, body: ResultBody) -> Result<Submission, ApiError> {
@@ -358,7 +383,7 @@ fn artifact(body: ArtifactBody) -> Result<Artifact, ApiError> {
 pub(crate) async fn get(
     State(service): State<Arc<Service>>,
     Reader(caller): Reader,
-    Path(id): Path<String>,
+    Path(id): Path,
 ) -> Result<Answer<Boxed<Task>>, ApiError> {
     Ok(Answer(service.task(&caller.tenant, &id).await?))
 }
@@ -373,9 +398,9 @@ pub(crate) struct WaitQuery {
 pub(crate) async fn get_result(
     State(service): State<Arc<Service>>,
     Reader(caller): Reader,
-    Path(id): Path<String>,
+    Path(id): Path,
     Query(query): Query<WaitQuery>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<TaskAndResult>, ApiError> {
     let wait = match query.wait_seconds.as_deref() {
         None | Some("") => 0,
         Some(text) => text.parse::<i64>().map_err(|_| {
@@ -386,7 +411,13 @@ pub(crate) async fn get_result(
     };
     let wait = Millis::from_secs(wait.clamp(0, LONGEST_RESULT_WAIT));
     let (task, result) = service.result(&caller.tenant, &id, Duration::from(wait)).await?;
-    Ok(Answer(json!({ "task": task, "result": result })))
+    Ok(Answer(TaskAndResult { task, result }))
+}
+
+#[derive(Serialize)]
+pub(crate) struct TaskAndResult {
+    task: Boxed<Task>,
+    result: Boxed<TaskResult>,
 }
 
 /// The lease of a worker's token on a task. The API does not carry the attempt.

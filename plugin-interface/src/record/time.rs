@@ -7,7 +7,7 @@ use std::{
 };
 
 use abi_stable::StableAbi;
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{Timestamp, fmt::temporal::Pieces, tz::TimeZone};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A moment, as milliseconds since 1970-01-01T00:00:00Z.
@@ -34,7 +34,12 @@ impl Instant {
 
     /// Reads an RFC 3339 text, with any zone offset; fractions finer than a millisecond are cut off.
     pub fn parse_rfc3339(text: &str) -> Option<Instant> {
-        text.parse::<Timestamp>().ok().map(|at| Instant(at.as_millisecond()))
+        let pieces = Pieces::parse(text).ok()?;
+        let moment = pieces.date().to_datetime(pieces.time()?);
+        let offset = pieces.to_numeric_offset()?;
+        // The last hours of the year 9999 are beyond what can be counted.
+        let at = offset.to_timestamp(moment).unwrap_or(Timestamp::MAX);
+        Some(Instant(at.as_millisecond()))
     }
 
     /// The RFC 3339 text in UTC, with milliseconds where there are any.
@@ -150,6 +155,15 @@ mod tests {
         assert_eq!(noon.to_rfc3339(), "2026-01-02T12:00:00.5Z");
         let zone = TimeZone::fixed(jiff::tz::offset(-3));
         assert_eq!(noon.to_rfc3339_in(&zone), "2026-01-02T09:00:00.5-03:00");
+    }
+
+    #[test]
+    fn the_last_moment_of_the_last_year_is_read_and_what_is_no_moment_is_not() {
+        let last = Instant::parse_rfc3339("9999-12-31T23:59:59Z").unwrap();
+        assert!(last > Instant::parse_rfc3339("9999-12-30T00:00:00Z").unwrap());
+        for text in ["", "2026-01-02", "2026-01-02T03:04:05", "2026-13-02T03:04:05Z", "now"] {
+            assert_eq!(Instant::parse_rfc3339(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -1,0 +1,36 @@
+//! Reading the variable parts of a request's path, and its query.
+
+use axum::{
+    extract::{self, FromRequestParts},
+    http::request::Parts,
+};
+use serde::de::DeserializeOwned;
+
+use super::{Api, error::ApiError};
+
+/// The variable part of the path.
+pub(crate) struct Path(pub(crate) String);
+
+/// The query.
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl FromRequestParts<Api> for Path {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let path = extract::Path::<String>::from_request_parts(parts, api).await;
+        path.map(|extract::Path(text)| Path(text))
+            .map_err(|error| ApiError::bad_request(format!("invalid path: {}", error.body_text())))
+    }
+}
+
+impl<T: DeserializeOwned> FromRequestParts<Api> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let query = extract::Query::<T>::from_request_parts(parts, api).await;
+        query
+            .map(|extract::Query(query)| Query(query))
+            .map_err(|error| ApiError::bad_request(format!("invalid query: {}", error.body_text())))
+    }
+}
