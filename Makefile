@@ -1,0 +1,61 @@
+# `make help` lists what there is.
+
+CARGO ?= cargo
+PLUGINS := memory redis
+DIST := dist
+SUFFIX := $(if $(filter Darwin,$(shell uname -s)),dylib,so)
+TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+
+.DEFAULT_GOAL := help
+
+## run: build the host and its plugins, and serve on http://127.0.0.1:8080 without any server
+.PHONY: run
+run: dist
+	$(DIST)/codeq serve --config quickstart.yml
+
+## dist: build the host and its plugins into dist/
+.PHONY: dist
+dist: plugins
+	$(CARGO) build --release --locked -p codeq-host
+	@install -m 755 $(TARGET_DIR)/release/codeq $(DIST)/codeq
+
+## plugins: build every plugin into dist/plugins
+.PHONY: plugins
+plugins:
+	$(CARGO) build --release --locked $(PLUGINS:%=-p codeq-%)
+	@install -d -m 755 $(DIST)/plugins
+	@for plugin in $(PLUGINS); do \
+		install -m 755 $(TARGET_DIR)/release/libcodeq_$$plugin.$(SUFFIX) $(DIST)/plugins/; \
+	done
+
+## test: run all tests; installs the servers that they need where it may (root, Debian)
+.PHONY: test
+test: test-servers
+	$(CARGO) test --workspace --locked
+
+.PHONY: test-servers
+test-servers:
+	@scripts/install-test-servers
+
+## check: formatting, lints and documentation, all warnings denied
+.PHONY: check
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+## bench: measure what the boundary costs
+.PHONY: bench
+bench:
+	$(CARGO) bench --locked -p codeq-system-tests
+
+## clean: remove what was built
+.PHONY: clean
+clean:
+	$(CARGO) clean
+	rm -rf $(DIST)
+
+## help: list the targets
+.PHONY: help
+help:
+	@sed -n 's/^## \([a-z-]*\): \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
