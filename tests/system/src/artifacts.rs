@@ -67,6 +67,12 @@ pub fn build(args: &[&str]) -> BTreeMap<String, PathBuf> {
 
 fn artifacts() -> &'static BTreeMap<String, PathBuf> {
     static ARTIFACTS: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
-    // With the tests, cargo chooses the same features as for this test, and has most of it built.
-    ARTIFACTS.get_or_init(|| build(&["--workspace", "--lib", "--bins", "--tests"]))
+    ARTIFACTS.get_or_init(|| {
+        if cfg!(debug_assertions) {
+            // With the tests, cargo chooses the same features as for this test, and has it all built.
+            build(&["--workspace", "--lib", "--bins", "--tests"])
+        } else {
+            build(&["--workspace", "--lib", "--bins"])
+        }
+    })
 }

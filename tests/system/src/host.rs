@@ -39,7 +39,14 @@ impl Host {
     }
 
     /// Starts a host that may not get ready, and waits until it serves.
-    pub fn spawn(plugins: &Path, mut config: Value) -> Host {
+    pub fn spawn(plugins: &Path, config: Value) -> Host {
+        let host = Host::launch(plugins, config);
+        host.wait_for(|log| log.iter().any(|line| line.contains("\"message\":\"serving\"")));
+        host
+    }
+
+    /// Starts a host that may not even come to serve.
+    pub fn launch(plugins: &Path, mut config: Value) -> Host {
         let dir = TempDir::new().unwrap();
         let addr = free_addr();
         config["port"] = addr.port().into();
@@ -60,9 +67,7 @@ impl Host {
         thread::spawn(move || {
             lines.map_while(Result::ok).for_each(|line| writer.lock().unwrap().push(line));
         });
-        let host = Host { process, base: format!("http://{addr}"), log, _dir: dir };
-        host.wait_for(|log| log.iter().any(|line| line.contains("\"message\":\"serving\"")));
-        host
+        Host { process, base: format!("http://{addr}"), log, _dir: dir }
     }
 
     /// Runs the program to its end, with the plugins of a directory.
@@ -94,8 +99,17 @@ impl Host {
 
     /// Asks the host to stop, as a service manager does.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Asks the host to stop, as a person at the terminal does.
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).unwrap();
-        kill_process(pid, Signal::TERM).unwrap();
+        kill_process(pid, signal).unwrap();
     }
 
     /// Waits for the host's end.

@@ -12,7 +12,13 @@
 mod artifacts;
 mod client;
 mod host;
+mod providers;
+mod raw;
 
 pub use artifacts::{build, codeq, plugin, plugin_dir};
 pub use client::{Answer, Client};
 pub use host::Host;
+pub use providers::{
+    PATIENCE, PROVIDERS, Setup, on_every_provider, on_every_provider_with, start_on,
+};
+pub use raw::Raw;
