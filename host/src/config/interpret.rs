@@ -171,7 +171,8 @@ impl<'a> Reader<'a> {
                 return None;
             }
             (None, None) => {
-                if self.values.get(config).is_some() {
+                let empty = |value: &&Value| value.as_object().is_some_and(Map::is_empty);
+                if self.values.get(config).is_some_and(|value| !empty(&value)) {
                     self.wrong(config, format!("configures no provider: set {provider}, too"));
                 }
                 return None;

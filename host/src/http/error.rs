@@ -71,7 +71,7 @@ impl From<ServiceError> for ApiError {
                 return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "backend unavailable");
             }
             ServiceError::Failed(cause) => {
-                tracing::error!(error = ?cause, "a request failed in the store");
+                tracing::error!(error = %cause, kind = %cause.kind(), "a request failed in the store");
                 return ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error");
             }
         };

@@ -1,0 +1,169 @@
+//! The program `codeq`: what it prints, and how it exits.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+use std::{fs, net::TcpListener, process::Output};
+
+use codeq_system_tests::{Host, plugin, plugin_dir};
+use serde_json::Value;
+
+/// Runs the program with the plugins memory and hostile.
+fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
+    let dir = plugin_dir(&["memory", "hostile"]);
+    Host::run(dir.path(), args, env)
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+const MEMORY: (&str, &str) = ("PERSISTENCE_PROVIDER", "memory");
+
+#[test]
+fn plugins_are_listed_with_what_they_are() {
+    let output = run(&["plugins", "list"], &[MEMORY]);
+    assert!(output.status.success(), "{}", err(&output));
+    let text = out(&output);
+    for part in ["NAME", "memory", "volatile", "subscriptions, listing", "hostile", "searched"] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    assert!(text.lines().any(|line| line.starts_with('*') && line.contains("memory")), "{text}");
+}
+
+#[test]
+fn plugins_are_listed_as_json() {
+    let list = json(&run(&["plugins", "list", "--json"], &[MEMORY]));
+    assert_eq!(list["selected"], "memory");
+    let names: Vec<_> = list["plugins"].as_array().unwrap().iter().collect();
+    assert_eq!(names.len(), 2);
+    assert_eq!(names[1]["manifest"]["name"], "memory");
+    assert_eq!(names[1]["manifest"]["interface"]["major"], 1);
+}
+
+#[test]
+fn refused_plugins_are_listed_with_their_code() {
+    let dir = plugin_dir(&["memory"]);
+    fs::write(dir.path().join("empty.so"), b"").unwrap();
+    let output = Host::run(dir.path(), &["plugins", "list"], &[]);
+    assert!(output.status.success());
+    assert!(out(&output).contains("P-EMPTY"), "{}", out(&output));
+    let list = json(&Host::run(dir.path(), &["plugins", "list", "--json"], &[]));
+    assert_eq!(list["refused"][0]["code"], "P-EMPTY");
+}
+
+#[test]
+fn a_plugin_is_inspected_without_being_run() {
+    let path = plugin("redis").to_str().unwrap();
+    let output = run(&["plugins", "inspect", path], &[]);
+    assert!(output.status.success(), "{}", err(&output));
+    let text = out(&output);
+    for part in ["redis", "durability", "process", "persistenceConfig", "addr", "panic=unwind"] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    let described = json(&run(&["plugins", "inspect", path, "--json"], &[]));
+    assert_eq!(described["manifest"]["name"], "redis");
+}
+
+#[test]
+fn a_plugin_that_is_unfit_fails_its_inspection_with_its_code() {
+    let dir = plugin_dir(&[]);
+    let file = dir.path().join("text.so");
+    fs::write(&file, "hello").unwrap();
+    let path = file.to_str().unwrap();
+    let output = run(&["plugins", "inspect", path], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("P-NOT-LIBRARY"), "{}", err(&output));
+    let output = run(&["plugins", "inspect", path, "--json"], &[]);
+    assert_eq!((output.status.code(), &json(&output)["code"]), (Some(1), &"P-NOT-LIBRARY".into()));
+}
+
+#[test]
+fn the_configuration_is_shown_with_its_origins_and_without_secrets() {
+    let env = [MEMORY, ("REDIS_PASSWORD", "s3cret"), ("PORT", "81")];
+    let output = run(&["config", "show"], &env);
+    assert!(output.status.success(), "{}", err(&output));
+    let text = out(&output);
+    assert!(!text.contains("s3cret"), "{text}");
+    assert!(text.contains("# environment: PORT"), "{text}");
+    let shown = json(&run(&["config", "show", "--json"], &env));
+    assert_eq!(shown["port"]["value"], 81);
+    assert_eq!(shown["redisPassword"]["value"], "******");
+}
+
+#[test]
+fn what_is_shown_is_a_configuration_file() {
+    let dir = plugin_dir(&["memory"]);
+    let env = [MEMORY, ("BACKOFF_POLICY", "linear")];
+    let shown = out(&Host::run(dir.path(), &["config", "show"], &env));
+    let file = dir.path().join("codeq.yml");
+    fs::write(&file, &shown).unwrap();
+    let args = ["config", "show", "--json", "--config", file.to_str().unwrap()];
+    let output = Host::run(dir.path(), &args, &[]);
+    assert!(output.status.success(), "{}", err(&output));
+    assert_eq!(json(&output)["backoffPolicy"]["value"], "linear");
+}
+
+#[test]
+fn a_configuration_is_checked_together_with_its_plugin() {
+    let good = run(&["config", "check"], &[MEMORY]);
+    assert!(good.status.success(), "{}", err(&good));
+    assert!(out(&good).contains("configuration ok"), "{}", out(&good));
+    for (env, part) in [
+        (vec![("PERSISTENCE_PROVIDER", "memroy")], "did you mean `memory`?"),
+        (vec![MEMORY, ("PERSISTENCE_CONFIG", r#"{"size": 1}"#)], "persistenceConfig.size"),
+        (vec![MEMORY, ("PORT", "many")], "environment variable PORT"),
+        (vec![MEMORY, ("WORKER_AUTH_PROVIDER", "static")], "needs a `token`"),
+    ] {
+        let output = run(&["config", "check"], &env);
+        assert_eq!(output.status.code(), Some(2), "{env:?}");
+        assert!(err(&output).contains(part), "{part} is not in {}", err(&output));
+    }
+}
+
+#[test]
+fn an_unknown_provider_is_a_wrong_configuration() {
+    let output = run(&["serve"], &[("PERSISTENCE_PROVIDER", "memroy")]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = err(&output);
+    for part in ["P-UNKNOWN", "did you mean `memory`?", "hostile (", "searched: "] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = run(&["serve"], &[MEMORY, ("PORT", &port)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        err(&output).contains(&format!("cannot listen on 127.0.0.1:{port}")),
+        "{}",
+        err(&output)
+    );
+}
+
+#[test]
+fn a_wrong_usage_is_told_apart_from_a_failure() {
+    for args in [&["sreve"][..], &["plugins"], &["serve", "--nonsense"], &[]] {
+        assert_eq!(run(args, &[]).status.code(), Some(2), "{args:?}");
+    }
+    assert!(run(&["--version"], &[]).status.success());
+    assert!(out(&run(&["--help"], &[])).contains("serve"));
+}
+
+#[test]
+fn nothing_is_coloured_in_a_pipe() {
+    for args in [&["plugins", "list"][..], &["config", "show"], &["config", "check"], &["--help"]] {
+        let output = run(args, &[MEMORY]);
+        assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b), "{args:?}");
+    }
+}
