@@ -1,13 +1,33 @@
 //! Reading the bodies of requests.
 
 use axum::{
-    body::{Body, Bytes, to_bytes},
+    body::{Body, Bytes, HttpBody, to_bytes},
     extract::{FromRequest, Request},
     http::StatusCode,
+    middleware::Next,
+    response::{IntoResponse, Response},
 };
 use serde::de::DeserializeOwned;
 
 use super::{Api, error::ApiError};
+
+/// Bodies up to this many bytes are read before anything else looks at the request.
+const GATHERED: u64 = 64 * 1024;
+
+/// Reads a small body whole, even if the request is refused without a look at it. A connection whose
+/// request was not read to its end has to be closed, and its caller would learn of that only by
+/// losing the next request.
+pub(crate) async fn gather(request: Request, next: Next) -> Response {
+    let length = request.body().size_hint().exact();
+    if !length.is_some_and(|length| (1..=GATHERED).contains(&length)) {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    match to_bytes(body, usize::MAX).await {
+        Ok(bytes) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Err(_) => ApiError::invalid_body("it ended too early").into_response(),
+    }
+}
 
 /// A JSON body that must be there.
 pub(crate) struct Json<T>(pub(crate) T);

@@ -71,6 +71,7 @@ impl Api {
             .route("/readyz", get(health::readyz))
             .fallback(async || ApiError::no_such_route())
             .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+            .layer(middleware::from_fn(body::gather))
             .layer(middleware::from_fn(request_id::assign))
             .with_state(self)
     }
