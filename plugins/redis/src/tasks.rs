@@ -119,32 +119,8 @@ impl AsyncTaskStorage for Redis {
         let mut claimed = Claimed::default();
         let most = claim.max.min(MOST_CLAIMED);
         // Again only if some of what was claimed turns out to be unreadable.
-        loop {
-            let wanted =
-                most.saturating_sub(u32::try_from(claimed.tasks.len()).unwrap_or(u32::MAX));
-            let mut call = self
-                .call(&scripts::CLAIM)
-                .text(&claim.worker_id)
-                .text(&record::json(claim.worker_id.as_str()))
-                .text(&claim.tenant_id)
-                .number(wanted)
-                .millis(claim.lease);
-            for command in &claim.commands {
-                call = call.text(&queue_name(command));
-            }
-            let mut reply = self.run(call).await?;
-            add_moved(&mut claimed.moved, reply.moved()?);
-            let unreadable = read_claimed(&mut reply, &mut claimed.tasks)?;
-            if unreadable.is_empty() {
-                return Ok(claimed);
-            }
-            let mut call = self.call(&scripts::QUARANTINE);
-            for id in &unreadable {
-                record::report_unreadable(id);
-                call = call.text(id);
-            }
-            self.run(call).await?;
-        }
+        while self.claim_more(&claim, most, &mut claimed).await? {}
+        Ok(claimed)
     }
 
     async fn update_lease(&self, batch: Vec<Extend>) -> Answers<Instant> {
@@ -266,6 +242,45 @@ impl AsyncTaskStorage for Redis {
 
     async fn next_events(&self) -> Result<List<Event>> {
         self.await_events().await
+    }
+}
+
+impl Redis {
+    /// Claims what is missing from `most`. Answers whether to try again, because there were records
+    /// that cannot be read among what was claimed.
+    async fn claim_more(&self, claim: &Claim, most: u32, claimed: &mut Claimed) -> Result<bool> {
+        let already = u32::try_from(claimed.tasks.len()).unwrap_or(u32::MAX);
+        let mut call = self
+            .call(&scripts::CLAIM)
+            .text(&claim.worker_id)
+            .text(&record::json(claim.worker_id.as_str()))
+            .text(&claim.tenant_id)
+            .number(most.saturating_sub(already))
+            .millis(claim.lease);
+        for command in &claim.commands {
+            call = call.text(&queue_name(command));
+        }
+        let mut reply = match self.run(call).await {
+            Ok(reply) => reply,
+            // What was claimed before is the worker's already.
+            Err(_) if already > 0 => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        add_moved(&mut claimed.moved, reply.moved()?);
+        let unreadable = read_claimed(&mut reply, &mut claimed.tasks)?;
+        if unreadable.is_empty() {
+            return Ok(false);
+        }
+        let mut call = self.call(&scripts::QUARANTINE);
+        for id in &unreadable {
+            record::report_unreadable(id);
+            call = call.text(id);
+        }
+        match self.run(call).await {
+            Ok(_) => Ok(true),
+            Err(_) if !claimed.tasks.is_empty() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 
