@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use codeq_plugin::{
-    Artifact, Boxed, Instant, Lease, Location, Millis, Task, TaskResult, TaskStatus,
+    Artifact, Boxed, Extensions, Instant, Lease, Location, Millis, Task, TaskResult, TaskStatus,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
@@ -427,6 +427,7 @@ fn lease(caller: &Caller, id: &str) -> Lease {
         worker_id: caller.subject.as_str().into(),
         tenant_id: caller.tenant.as_str().into(),
         attempt: 0,
+        extensions: Extensions::new(),
     }
 }
 

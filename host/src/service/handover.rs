@@ -2,7 +2,7 @@
 
 use std::{mem, sync::Arc};
 
-use codeq_plugin::{Batch, Boxed, Lease, Task};
+use codeq_plugin::{Batch, Boxed, Extensions, Lease, Task};
 
 use super::Service;
 
@@ -47,6 +47,7 @@ fn lease_of(task: Boxed<Task>) -> Lease {
         worker_id: task.worker_id,
         tenant_id: task.tenant_id,
         attempt: task.attempts,
+        extensions: Extensions::new(),
     }
 }
 

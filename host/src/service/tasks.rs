@@ -155,7 +155,9 @@ impl Service {
             waiter.begin_look();
             let claimed = self.store.claim(claim.clone()).await?;
             waiter.end_look();
-            self.notice_moved(&claimed.moved);
+            if let Optional::RSome(moved) = &claimed.moved {
+                self.notice_moved(moved);
+            }
             if !claimed.tasks.is_empty() {
                 claimed.tasks.iter().for_each(|task| self.notice(task, None));
                 return Ok(claimed.tasks);
@@ -342,7 +344,8 @@ impl Service {
         before: Instant,
         limit: u32,
     ) -> Result<u32, ServiceError> {
-        let cleanup = Cleanup { tenant_id: Optional::RSome(tenant.into()), before, limit };
+        let tenant_id = Optional::RSome(tenant.into());
+        let cleanup = Cleanup { tenant_id, before, limit, extensions: Extensions::new() };
         Ok(self.store.cleanup_expired(cleanup).await?)
     }
 

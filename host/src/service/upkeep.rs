@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use codeq_plugin::{Capability, Cleanup, ErrorKind, Event, Instant, Millis, Optional};
+use codeq_plugin::{Capability, Cleanup, ErrorKind, Event, Extensions, Instant, Millis, Optional};
 use tokio::{sync::Notify, task::JoinSet, time::sleep};
 
 use super::Service;
@@ -139,6 +139,7 @@ impl Service {
                 tenant_id: Optional::RNone,
                 before: Instant::now(),
                 limit: RETENTION_STEP,
+                extensions: Extensions::new(),
             };
             match self.store.cleanup_expired(cleanup).await {
                 Ok(removed) => {

@@ -51,6 +51,15 @@ pub struct Moved {
     pub dead: List<Boxed<Task>>,
     /// When the next task comes due or the next lease runs out, if the store knows.
     pub next: Optional<Instant>,
+    /// Later fields.
+    pub extensions: Extensions,
+}
+
+impl Moved {
+    /// As a claim reports it: nothing if nothing moved.
+    pub fn reported(self) -> Optional<Boxed<Moved>> {
+        if self.count == 0 { Optional::RNone } else { Optional::RSome(Boxed::new(self)) }
+    }
 }
 
 /// Claimable tasks that came into a queue.
@@ -95,6 +104,8 @@ pub struct Cleanup {
     pub before: Instant,
     /// At most how many.
     pub limit: u32,
+    /// Later fields.
+    pub extensions: Extensions,
 }
 
 /// Asks for a page of tasks. What is not named is not filtered by.

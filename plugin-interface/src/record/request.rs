@@ -69,8 +69,9 @@ pub struct Claim {
 pub struct Claimed {
     /// The tasks, best first.
     pub tasks: Batch<Boxed<Task>>,
-    /// What the claim moved on its way: tasks that came due, leases that had run out.
-    pub moved: Moved,
+    /// What the claim moved on its way: tasks that came due, leases that had run out. Nothing, for
+    /// most claims.
+    pub moved: Optional<Boxed<Moved>>,
 }
 
 /// A worker's hold on a task, as the worker remembers it.
@@ -88,6 +89,8 @@ pub struct Lease {
     /// Abandoning and redriving lower `attempts`, so a number may come again: it tells apart the
     /// deliveries of an uninterrupted series of failures, not all there ever were.
     pub attempt: u32,
+    /// Later fields.
+    pub extensions: Extensions,
 }
 
 /// Moves the deadline of a lease.
@@ -146,6 +149,8 @@ pub struct Finish {
     pub error: Text,
     /// Names the result record, if there is one.
     pub result_key: Text,
+    /// Later fields.
+    pub extensions: Extensions,
 }
 
 /// Hands in the result of a task.

@@ -51,7 +51,13 @@ fn ending() -> impl Strategy<Value = Ending> {
 }
 
 fn lease(worker: &str, attempt: u32) -> Lease {
-    Lease { task_id: "t".into(), worker_id: worker.into(), tenant_id: "a".into(), attempt }
+    Lease {
+        task_id: "t".into(),
+        worker_id: worker.into(),
+        tenant_id: "a".into(),
+        attempt,
+        ..Lease::default()
+    }
 }
 
 proptest! {

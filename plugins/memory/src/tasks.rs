@@ -163,19 +163,19 @@ impl Tasks {
             let message = format!("a lease of {} ms ends before it begins", claim.lease.0);
             return Err(Error::invalid_argument(message));
         }
-        let mut claimed = Claimed::default();
+        let (mut tasks, mut moved) = (Batch::default(), Moved::default());
         let Some(&tenant) = self.tenant_names.get(claim.tenant_id.as_str()) else {
-            return Ok(claimed);
+            return Ok(Claimed::default());
         };
         // A claim that moves fewer tasks than it may take would leave due ones behind.
         let due = |place| Step { place, limit: self.repair_limit.max(claim.max), until: now, now };
         let steps = [due(Place::Delayed), due(Place::Leased)];
         if claim.commands.is_empty() {
             for step in steps {
-                self.advance_tenant(tenant, step, &mut claimed.moved);
+                self.advance_tenant(tenant, step, &mut moved);
             }
             while let Some(queue) = self.next_in_turn(tenant) {
-                if !self.deliver(queue, claim, now, &mut claimed.tasks) {
+                if !self.deliver(queue, claim, now, &mut tasks) {
                     break;
                 }
                 self.tenants[tenant].served = queue;
@@ -186,12 +186,12 @@ impl Tasks {
                     continue;
                 };
                 for step in steps {
-                    self.advance(queue, step, &mut claimed.moved);
+                    self.advance(queue, step, &mut moved);
                 }
-                while self.deliver(queue, claim, now, &mut claimed.tasks) {}
+                while self.deliver(queue, claim, now, &mut tasks) {}
             }
         }
-        Ok(claimed)
+        Ok(Claimed { tasks, moved: moved.reported() })
     }
 
     pub(crate) fn update_lease(&mut self, extend: &Extend, now: Instant) -> Result<Instant> {

@@ -3,8 +3,8 @@
 use std::str::FromStr;
 
 use codeq_plugin::{
-    Arrival, Boxed, Error, Instant, Lease, List, Millis, Moved, Queue, Result, Returned, Tally,
-    Task, Text, rules,
+    Arrival, Boxed, Error, Extensions, Instant, Lease, List, Millis, Moved, Queue, Result,
+    Returned, Tally, Task, Text, rules,
 };
 use redis::Value;
 
@@ -95,7 +95,7 @@ impl Reply {
                 Err(error) => tracing::error!(%error, "a dead letter cannot be reported"),
             }
         }
-        Ok(Moved { count, arrivals, expired, dead, next })
+        Ok(Moved { count, arrivals, expired, dead, next, extensions: Extensions::new() })
     }
 
     /// Reads the answer to each of `items`. An answer that cannot be read fails the whole batch.

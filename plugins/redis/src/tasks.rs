@@ -116,11 +116,11 @@ impl AsyncTaskStorage for Redis {
     }
 
     async fn claim(&self, claim: Claim) -> Result<Claimed> {
-        let mut claimed = Claimed::default();
+        let (mut tasks, mut moved) = (Batch::default(), Moved::default());
         let most = claim.max.min(MOST_CLAIMED);
         // Again only if some of what was claimed turns out to be unreadable.
-        while self.claim_more(&claim, most, &mut claimed).await? {}
-        Ok(claimed)
+        while self.claim_more(&claim, most, &mut tasks, &mut moved).await? {}
+        Ok(Claimed { tasks, moved: moved.reported() })
     }
 
     async fn update_lease(&self, batch: Vec<Extend>) -> Answers<Instant> {
@@ -248,8 +248,14 @@ impl AsyncTaskStorage for Redis {
 impl Redis {
     /// Claims what is missing from `most`. Answers whether to try again, because there were records
     /// that cannot be read among what was claimed.
-    async fn claim_more(&self, claim: &Claim, most: u32, claimed: &mut Claimed) -> Result<bool> {
-        let already = u32::try_from(claimed.tasks.len()).unwrap_or(u32::MAX);
+    async fn claim_more(
+        &self,
+        claim: &Claim,
+        most: u32,
+        tasks: &mut Batch<Boxed<Task>>,
+        moved: &mut Moved,
+    ) -> Result<bool> {
+        let already = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
         let mut call = self
             .call(&scripts::CLAIM)
             .text(&claim.worker_id)
@@ -266,8 +272,8 @@ impl Redis {
             Err(_) if already > 0 => return Ok(false),
             Err(error) => return Err(error),
         };
-        add_moved(&mut claimed.moved, reply.moved()?);
-        let unreadable = read_claimed(&mut reply, &mut claimed.tasks)?;
+        add_moved(moved, reply.moved()?);
+        let unreadable = read_claimed(&mut reply, tasks)?;
         if unreadable.is_empty() {
             return Ok(false);
         }
@@ -278,7 +284,7 @@ impl Redis {
         }
         match self.run(call).await {
             Ok(_) => Ok(true),
-            Err(_) if !claimed.tasks.is_empty() => Ok(false),
+            Err(_) if !tasks.is_empty() => Ok(false),
             Err(error) => Err(error),
         }
     }

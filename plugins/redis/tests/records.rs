@@ -169,7 +169,7 @@ async fn an_operator_finishes_a_task_whoever_holds_it() {
         task_id: id.into(),
         status,
         error: "by hand".into(),
-        result_key: "".into(),
+        ..Finish::default()
     };
     for id in ["ready", "leased"] {
         store.put(task(id)).await;
@@ -232,7 +232,15 @@ async fn tasks_are_removed_when_their_retention_ends_and_not_before() {
     store.take(ask(1)).await;
     let clean = async |tenant: Option<&str>, limit| {
         let tenant_id: Optional<Text> = tenant.map(Text::from).into();
-        store.cleanup_expired(Cleanup { tenant_id, before: Instant::now(), limit }).await.unwrap()
+        store
+            .cleanup_expired(Cleanup {
+                tenant_id,
+                before: Instant::now(),
+                limit,
+                ..Cleanup::default()
+            })
+            .await
+            .unwrap()
     };
     assert_eq!(clean(None, 9).await, 0);
     until(Instant::now() + Millis(505)).await;

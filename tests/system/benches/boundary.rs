@@ -112,7 +112,12 @@ impl Side for Loaded {
 }
 
 fn everything() -> Cleanup {
-    Cleanup { tenant_id: Optional::RNone, before: Instant(i64::MAX), limit: u32::MAX }
+    Cleanup {
+        tenant_id: Optional::RNone,
+        before: Instant(i64::MAX),
+        limit: u32::MAX,
+        ..Cleanup::default()
+    }
 }
 
 /// What the paired rounds tell.
@@ -202,6 +207,7 @@ fn complete(task: Boxed<Task>) -> Complete {
         worker_id: task.worker_id,
         tenant_id: task.tenant_id,
         attempt: task.attempts,
+        extensions: Extensions::new(),
     };
     let result = TaskResult {
         task_id: task.id,

@@ -168,6 +168,7 @@ fn complete(task: Boxed<Task>) -> Complete {
         worker_id: task.worker_id,
         tenant_id: task.tenant_id,
         attempt: task.attempts,
+        extensions: Extensions::new(),
     };
     Complete { lease, result: Boxed::new(result) }
 }

@@ -136,6 +136,7 @@ fn a_repair_ends_a_task_whoever_holds_it() {
         status: TaskStatus::Failed,
         error: "by hand".into(),
         result_key: "r".into(),
+        ..Finish::default()
     };
     store.update_task_on_complete(finish).unwrap();
     let ended = store.get("a").unwrap();

@@ -101,8 +101,12 @@ fn a_stale_worker_does_not_own_a_task_that_another_took_over() {
 fn a_task_that_was_never_claimed_is_not_in_progress() {
     let store = open();
     enqueue(&store, task("a"));
-    let hopeful =
-        Lease { task_id: "a".into(), worker_id: "w".into(), tenant_id: TENANT.into(), attempt: 0 };
+    let hopeful = Lease {
+        task_id: "a".into(),
+        worker_id: "w".into(),
+        tenant_id: TENANT.into(),
+        ..Lease::default()
+    };
     assert_refused(&store, &hopeful, ErrorKind::NotInProgress);
     let nobody = Lease { worker_id: Text::new(), ..hopeful };
     assert_refused(&store, &nobody, ErrorKind::NotInProgress);

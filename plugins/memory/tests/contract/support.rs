@@ -4,9 +4,9 @@ use std::{fmt::Debug, thread, time::Duration};
 
 use codeq_memory::{Config, Memory};
 use codeq_plugin::{
-    Batch, Boxed, Claim, Complete, Completed, Context, Enqueue, Enqueued, ErrorKind, Extensions,
-    Instant, Lease, List, Location, Millis, Moved, Nack, Optional, Persistence, Queue, QueueStats,
-    Result, ResultStorage, Returned, Task, TaskResult, TaskStatus, TaskStorage, Text,
+    Batch, Boxed, Claim, Claimed, Complete, Completed, Context, Enqueue, Enqueued, ErrorKind,
+    Extensions, Instant, Lease, List, Location, Millis, Moved, Nack, Optional, Persistence, Queue,
+    QueueStats, Result, ResultStorage, Returned, Task, TaskResult, TaskStatus, TaskStorage, Text,
     log::LogSink,
     rules::{Backoff, BackoffPolicy, Rules},
 };
@@ -158,6 +158,7 @@ pub(crate) fn lease(task: &Task) -> Lease {
         worker_id: task.worker_id.clone(),
         tenant_id: task.tenant_id.clone(),
         attempt: task.attempts,
+        extensions: Extensions::new(),
     }
 }
 
@@ -233,4 +234,9 @@ pub(crate) fn kind<T: Debug>(result: Result<T>) -> ErrorKind {
 
 pub(crate) fn some<T>(value: T) -> Optional<T> {
     Optional::RSome(value)
+}
+
+/// What a claim moved on its way.
+pub(crate) fn moved_by(claimed: Result<Claimed>) -> Moved {
+    claimed.unwrap().moved.into_option().map(Boxed::into_inner).unwrap_or_default()
 }

@@ -127,7 +127,13 @@ pub fn ask_any(max: u32) -> Claim {
 }
 
 pub fn lease(id: &str, attempt: u32) -> Lease {
-    Lease { task_id: id.into(), worker_id: "w".into(), tenant_id: "a".into(), attempt }
+    Lease {
+        task_id: id.into(),
+        worker_id: "w".into(),
+        tenant_id: "a".into(),
+        attempt,
+        ..Lease::default()
+    }
 }
 
 pub fn outcome(id: &str, status: TaskStatus) -> Boxed<TaskResult> {
