@@ -21,7 +21,7 @@ impl Redis {
         if list.limit == 0 {
             return Ok(Page::default());
         }
-        check_cursor(&list.cursor)?;
+        check_cursor(&list.cursor, place_of(list).map(|(_, _, place)| place))?;
         // A page with nothing on it would look like the last one.
         loop {
             let left = list.limit - u32::try_from(page.tasks.len()).unwrap_or(list.limit);
@@ -97,8 +97,15 @@ fn location(name: &str) -> Option<Location> {
     places.into_iter().find(|place| place.as_str() == name)
 }
 
-fn check_cursor(cursor: &str) -> Result<()> {
-    if cursor.is_empty() || serde_json::from_str::<Vec<String>>(cursor).is_ok() {
+/// A cursor is what the script for that place made; no other gets to it.
+fn check_cursor(cursor: &str, place: Option<Location>) -> Result<()> {
+    let is_number = |text: &String| text.parse::<f64>().is_ok_and(f64::is_finite);
+    let parts: Option<Vec<String>> = serde_json::from_str(cursor).ok();
+    let fits = parts.is_some_and(|parts| match place {
+        Some(Location::InprogSet | Location::DlqSet) => parts.first().is_some_and(is_number),
+        _ => parts.len() == 2 && is_number(&parts[0]),
+    });
+    if cursor.is_empty() || fits {
         return Ok(());
     }
     Err(codeq_plugin::Error::invalid_argument(format!("`{cursor}` is not the cursor of a page")))

@@ -175,6 +175,9 @@ impl Answer<'_> {
             "NOT_FOUND" => rules::not_found(name),
             "CORRUPT" if detail.is_empty() => record::unreadable(name),
             "CORRUPT" => record::unreadable(&detail),
+            "OTHERS" => {
+                Error::already_exists(format!("{name} is there already, of another tenant"))
+            }
             "ALREADY_EXISTS" => Error::already_exists(format!("there is a task {name} already")),
             "NOT_IN_PROGRESS" => Error::not_in_progress(format!(
                 "task {name} is not in progress: its status is {detail}"

@@ -75,6 +75,7 @@ impl AsyncResultStorage for Redis {
             .iter()
             .map(|complete| {
                 final_state(complete.result.status, &complete.lease.task_id)?;
+                of_its_task(complete)?;
                 record::result(&complete.result, &self.caller.zone)
             })
             .collect();
@@ -95,6 +96,16 @@ impl AsyncResultStorage for Redis {
         })?;
         Ok(merged(records, answers))
     }
+}
+
+fn of_its_task(Complete { lease, result }: &Complete) -> Result<(), Error> {
+    if result.task_id == lease.task_id {
+        return Ok(());
+    }
+    Err(Error::invalid_argument(format!(
+        "the result is that of task {}, the lease is on task {}",
+        result.task_id, lease.task_id
+    )))
 }
 
 fn final_state(status: codeq_plugin::TaskStatus, id: &str) -> Result<(), Error> {

@@ -13,6 +13,7 @@ impl AsyncSubscriptionStorage for Redis {
         for subscription in &batch {
             call = call
                 .text(&subscription.id)
+                .text(&subscription.tenant_id)
                 .text(&record::subscription(subscription, &self.caller.zone))
                 .instant(subscription.expires_at);
             call = counted(call, subscription.event_types.len());

@@ -2,8 +2,8 @@
 
 use codeq_plugin::{
     Answers, AsyncTaskStorage, Batch, Boxed, Claim, Claimed, Cleanup, Enqueue, Enqueued, Error,
-    Event, Extend, Instant, Lease, List, ListTasks, Moved, Nack, Optional, Page, Placed, Queue,
-    QueueStats, Result, Returned, Task, TaskKey, Text, queue_name,
+    Event, Extend, Instant, Lease, List, ListTasks, Millis, Moved, Nack, Optional, Page, Placed,
+    Queue, QueueStats, Result, Returned, Task, TaskKey, Text, queue_name,
     rules::{self, Placement},
 };
 use redis::FromRedisValue;
@@ -104,7 +104,10 @@ impl AsyncTaskStorage for Redis {
             |enqueue| &enqueue.task.id,
             |enqueue, answer, tag| {
                 if tag == "found" {
-                    let task = answer.task(&enqueue.task.id)?;
+                    let mut task = answer.task(&enqueue.task.id)?;
+                    if let Some(deadline) = answer.instant_if_any()? {
+                        task.lease_until = Optional::RSome(deadline);
+                    }
                     return Ok(Enqueued { task, created: false, awoke: false });
                 }
                 let mut task = enqueue.task.clone();
@@ -116,6 +119,10 @@ impl AsyncTaskStorage for Redis {
     }
 
     async fn claim(&self, claim: Claim) -> Result<Claimed> {
+        if claim.lease <= Millis::ZERO {
+            let message = format!("a lease of {} ms ends before it begins", claim.lease.0);
+            return Err(Error::invalid_argument(message));
+        }
         let (mut tasks, mut moved) = (Batch::default(), Moved::default());
         let most = claim.max.min(MOST_CLAIMED);
         // Again only if some of what was claimed turns out to be unreadable.
@@ -179,7 +186,7 @@ impl AsyncTaskStorage for Redis {
     async fn queue_stats(&self, queue: Queue) -> Result<QueueStats> {
         let name = queue_name(&queue.command);
         let call = self.call(&scripts::STATS).text(&name).text(&queue.tenant_id);
-        read_stats(&mut self.run(call).await?, queue.command.clone(), queue.tenant_id)
+        read_stats(&mut self.run(call).await?, name.as_ref().into(), queue.tenant_id)
     }
 
     async fn admin_queues(&self, tenant: Option<Text>) -> Result<Vec<QueueStats>> {

@@ -3,6 +3,8 @@
 local worker, worker_json, tenant = ARGV[FIRST], ARGV[FIRST + 1], ARGV[FIRST + 2]
 local most, lease = tonumber(ARGV[FIRST + 3]), tonumber(ARGV[FIRST + 4])
 local claimed, moved = {}, 0
+-- Whoever claims more tasks than a repair moves must not leave due ones behind.
+local repaired = max(REPAIR_LIMIT, most)
 -- Ids without a claimable task are dropped on the way, but no claim stalls the server over them.
 local patience = 10000
 
@@ -73,13 +75,13 @@ end
 if #ARGV >= FIRST + 5 then
   for n = FIRST + 5, #ARGV do
     local queue = queue_of(ARGV[n], tenant)
-    moved = moved + come_due(queue, REPAIR_LIMIT)
+    moved = moved + come_due(queue, repaired, now)
     adopt(queue, REPAIR_LIMIT)
-    moved = moved + expire(queue, REPAIR_LIMIT)
+    moved = moved + expire(queue, repaired, now)
     if #claimed < most then take(queue, most - #claimed) end
   end
 else
-  moved = repair_tenant('due', tenant, REPAIR_LIMIT) + repair_tenant('expiring', tenant, REPAIR_LIMIT)
+  moved = repair_tenant('due', tenant, repaired, now) + repair_tenant('expiring', tenant, repaired, now)
   local ready, turn = 'codeq:x:ready:' .. tenant, 0
   while #claimed < most and patience > 0 do
     local base = first(ready)

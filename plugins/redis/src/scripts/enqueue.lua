@@ -25,7 +25,8 @@ for n = FIRST, #ARGV, 9 do
   local earlier, place, unreadable
   if key ~= '' then earlier, place, unreadable = remembered(tenant, key) end
   if earlier then
-    say(body, 'found', earlier.text)
+    local deadline = earlier.status == 'IN_PROGRESS' and call('ZSCORE', home(earlier).deadlines, earlier.id)
+    say(body, 'found', earlier.text, deadline and whole(tonumber(deadline)))
   elseif unreadable then
     say(body, 'CORRUPT', unreadable)
   elseif call('HEXISTS', TASKS, id) == 1 then

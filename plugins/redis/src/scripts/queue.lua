@@ -129,16 +129,22 @@ local function reset(key, member, at)
   if at then call('ZADD', key, whole(at), member) else call('ZREM', key, member) end
 end
 
--- The first member of a sorted set and its score.
+-- The first member of a sorted set, its score, and that of the second one.
 local function first(key)
-  local head = call('ZRANGE', key, 0, 0, 'WITHSCORES')
-  return head[1], tonumber(head[2])
+  local head = call('ZRANGE', key, 0, 1, 'WITHSCORES')
+  return head[1], tonumber(head[2]), tonumber(head[4])
 end
+
+-- Scores are seconds, so milliseconds come out of them a little off; codeQ's have finer fractions.
+local ROUNDING = 0.01
 
 local function next_due(queue)
   local id, at = first(queue.delayed)
-  return id and floor(at * 1000 + 0.5)
+  return id and math.ceil(at * 1000 - ROUNDING)
 end
+
+-- The highest score of what is due at `til`, as `next_due` counts.
+local function due_by(til) return fmt('%.5f', (til + ROUNDING) / 1000) end
 
 local function next_deadline(queue)
   local id, at = first(queue.deadlines)

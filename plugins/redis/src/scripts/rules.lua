@@ -146,9 +146,9 @@ end
 
 -- Repair: what came due or ran out of time, by the server's clock, earliest first.
 
--- Moves tasks of a queue whose delay is over. Answers how many.
-local function come_due(queue, limit)
-  local ids = call('ZRANGEBYSCORE', queue.delayed, '-inf', seconds(now), 'LIMIT', 0, limit)
+-- Moves tasks of a queue whose delay was over by `til`, which is not after now. Answers how many.
+local function come_due(queue, limit, til)
+  local ids = call('ZRANGEBYSCORE', queue.delayed, '-inf', due_by(til), 'LIMIT', 0, limit)
   local moved = 0
   for _, id in ipairs(ids) do
     local task, unreadable = load(id)
@@ -205,15 +205,19 @@ local function adopt(queue, limit)
   end
 end
 
--- Takes back tasks of a queue whose lease has run out. Answers how many.
-local function expire(queue, limit)
-  local ids = call('ZRANGEBYSCORE', queue.deadlines, '-inf', whole(now), 'LIMIT', 0, limit)
+-- The lease key goes by a clock that is up to two milliseconds off this script's.
+local CLOCKS_DIFFER = 2
+
+-- Takes back tasks of a queue whose lease had run out by `til`. Answers how many.
+local function expire(queue, limit, til)
+  local ids = call('ZRANGEBYSCORE', queue.deadlines, '-inf', whole(til), 'WITHSCORES', 'LIMIT', 0, limit)
   local taken = 0
-  for _, id in ipairs(ids) do
+  for n = 1, #ids, 2 do
+    local id, deadline = ids[n], tonumber(ids[n + 1])
     local left = call('PTTL', 'codeq:lease:' .. id)
     if call('SISMEMBER', queue.inprog, id) == 0 then
       call('ZREM', queue.deadlines, id)
-    elseif left > 0 then
+    elseif left > 0 and now + left > deadline + CLOCKS_DIFFER then
       -- codeQ extends leases without telling the index.
       call('ZADD', queue.deadlines, whole(now + left), id)
     else
@@ -249,19 +253,20 @@ local MOVES = {
   expiring = { move = expire, next = next_deadline },
 }
 
--- Moves what is over in the queues of a tenant whose alarm has rung. Answers how many tasks.
-local function repair_tenant(kind, tenant, limit)
+-- Moves what was over by `til` in the queues of a tenant whose alarm has rung. Answers how many tasks.
+local function repair_tenant(kind, tenant, limit, til)
   local key, moved = 'codeq:x:' .. kind .. ':' .. tenant, 0
-  local base, at = first(key)
-  while base and at <= now and moved < limit do
+  local base, at, following = first(key)
+  while base and at <= til and moved < limit do
     local queue = queue_at(base)
     local next = nil
     if queue then
-      moved = moved + MOVES[kind].move(queue, limit - moved)
+      -- As far as the next queue's alarm, so that the earliest of all come first.
+      moved = moved + MOVES[kind].move(queue, limit - moved, min(til, following or til))
       next = MOVES[kind].next(queue)
     end
     reset(key, base, next)
-    base, at = first(key)
+    base, at, following = first(key)
   end
   reset('codeq:x:' .. kind, tenant, at)
   return moved
@@ -270,10 +275,10 @@ end
 -- The same for all tenants. Also answers when the next alarm rings.
 local function repair_all(kind, limit)
   local moved = 0
-  local tenant, at = first('codeq:x:' .. kind)
+  local tenant, at, following = first('codeq:x:' .. kind)
   while tenant and at <= now and moved < limit do
-    moved = moved + repair_tenant(kind, tenant, limit - moved)
-    tenant, at = first('codeq:x:' .. kind)
+    moved = moved + repair_tenant(kind, tenant, limit - moved, min(now, following or now))
+    tenant, at, following = first('codeq:x:' .. kind)
   end
   return moved, at
 end

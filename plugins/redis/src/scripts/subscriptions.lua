@@ -27,9 +27,13 @@ local function is_about(record, commands)
   return false
 end
 
-local function end_subscription(record)
+local function drop_subscription(record)
   for _, command in ipairs(record.commands) do call('ZREM', by_command(command), record.id) end
   call('HDEL', SUBSCRIPTIONS, record.id)
+end
+
+local function end_subscription(record)
+  drop_subscription(record)
   call('DEL', SUBSCRIPTIONS .. ':last:' .. record.id)
 end
 

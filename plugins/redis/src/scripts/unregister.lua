@@ -18,7 +18,7 @@ while n <= #ARGV do
     local named = id ~= '' or (record.worker == worker and (count == 0 or is_about(record, commands)))
     if named and record.tenant == tenant then
       end_subscription(record)
-      ended = ended + 1
+      if record.ends > now then ended = ended + 1 end
     end
   end
   done(body, tostring(ended))
