@@ -3,6 +3,8 @@
 //! In the order in which a request meets them: [`http`] → [`service`] → [`store`] → the plugin,
 //! which [`plugins`] found and loaded as [`config`] says. [`cli`] is the program's command line.
 //!
+//! [`verify`] tries whether a compiled plugin keeps the storage contract.
+//!
 //! Without the server, for tests and for programs that embed a queue, [`Store::open`] is all it
 //! takes.
 
@@ -12,6 +14,7 @@ pub mod http;
 pub mod plugins;
 pub mod service;
 pub mod store;
+pub mod verify;
 
 mod nearest;
 

@@ -6,10 +6,15 @@ mod config;
 mod plugins;
 mod serve;
 mod style;
+mod verify;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
+use serde_json::Value;
 
 /// Keeps codeQ's tasks in a storage plugin of your choice, and serves them over HTTP.
 #[derive(Parser)]
@@ -61,6 +66,14 @@ enum PluginsCommand {
         #[command(flatten)]
         output: Json,
     },
+    /// Prove that a compiled plugin keeps the storage contract.
+    Verify(verify::Verify),
+    /// Hold a plugin for `codeq plugins verify`.
+    #[command(hide = true)]
+    Agent {
+        /// The library.
+        path: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -94,11 +107,27 @@ pub fn run() -> ExitCode {
         Command::Plugins(PluginsCommand::Inspect { path, output }) => {
             plugins::inspect(&path, output.json)
         }
+        Command::Plugins(PluginsCommand::Verify(verify)) => verify::run(&verify),
+        Command::Plugins(PluginsCommand::Agent { path }) => verify::agent(&path),
         Command::Config(ConfigCommand::Show { config, output }) => {
             config::show(&config, output.json)
         }
         Command::Config(ConfigCommand::Check(file)) => config::check(&file),
     };
+    exit(result)
+}
+
+/// Verifies the plugin of a crate from its test. See [`crate::verify::this_crate`].
+pub(crate) fn verify(library: &Path, config: &Value, args: &[&str]) -> ExitCode {
+    verify::of_test(library, config, args)
+}
+
+/// Becomes a process that holds a plugin.
+pub(crate) fn agent(library: &Path) -> ExitCode {
+    exit(verify::agent(library))
+}
+
+fn exit(result: Result<(), Failure>) -> ExitCode {
     let (message, code) = match result {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Failed(message)) => (message, 1),

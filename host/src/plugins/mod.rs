@@ -18,5 +18,6 @@ mod refusal;
 
 pub use discover::{Found, Hidden, Plugins, default_dirs};
 pub use inspect::{Inspected, inspect};
+pub(crate) use open::open_instance;
 pub use open::{OpenError, OpenOptions};
 pub use refusal::{Refusal, RefusalKind};

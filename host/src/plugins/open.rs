@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use codeq_plugin::{Context, Error, ErrorKind, Extensions, rules::Rules};
+use codeq_plugin::{
+    Context, Error, ErrorKind, Extensions, boundary::InstanceBox, manifest::Manifest, rules::Rules,
+};
 use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 use thiserror::Error as ThisError;
@@ -138,6 +140,16 @@ impl Plugins {
 }
 
 async fn open(found: &Found, config: &Value, options: &OpenOptions) -> Result<Store, OpenError> {
+    let (manifest, instance) = open_instance(found, config, options).await?;
+    Ok(Store::new(manifest, instance))
+}
+
+/// Opens a store without a handle on it.
+pub(crate) async fn open_instance(
+    found: &Found,
+    config: &Value,
+    options: &OpenOptions,
+) -> Result<(Manifest, InstanceBox), OpenError> {
     let contents = check(found, config, options)?;
     let name = contents.manifest.name.clone();
     let module = load::load(&contents).map_err(|kind| refused(found, kind))?;
@@ -151,7 +163,7 @@ async fn open(found: &Found, config: &Value, options: &OpenOptions) -> Result<St
     };
     let opening = module.open()(config.to_string().into(), context);
     match bounded(opening).await {
-        Ok(instance) => Ok(Store::new(contents.manifest, instance)),
+        Ok(instance) => Ok((contents.manifest, instance)),
         Err(error) => Err(OpenError::Plugin { name, error }),
     }
 }

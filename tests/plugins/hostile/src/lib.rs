@@ -76,6 +76,17 @@ impl AsyncPersistence for Hostile {
 impl AsyncTaskStorage for Hostile {
     /// A panic before the first wait, or after it.
     async fn enqueue(&self, batch: Vec<Enqueue>) -> Answers<Enqueued> {
+        match self.at.as_str() {
+            "never" => return pending().await,
+            // Not even the answer that there is none yet.
+            "block" => loop {
+                std::thread::park();
+            },
+            "exit" => std::process::exit(0),
+            "abort" => std::process::abort(),
+            "leak" => std::mem::forget(vec![1_u8; 1 << 20]),
+            _ => {}
+        }
         assert!(self.at != "call", "{PAYLOAD}");
         if self.at == "value" {
             panic_any(42);
@@ -87,7 +98,12 @@ impl AsyncTaskStorage for Hostile {
         }
         Ok(batch
             .into_iter()
-            .map(|enqueue| Ok(Enqueued { task: enqueue.task, created: true, awoke: true }))
+            .map(|Enqueue { mut task, .. }| {
+                if self.at == "ids" {
+                    task.id = "another".into();
+                }
+                Ok(Enqueued { task, created: true, awoke: true })
+            })
             .collect())
     }
 

@@ -1,0 +1,103 @@
+//! The shipped plugins against the whole storage contract, as anybody verifies a plugin.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so and where"
+)]
+
+mod verified;
+
+use std::thread;
+
+use verified::{Verified, verify};
+
+const REDIS: [&str; 4] = [
+    "--backend",
+    "redis-server --port {port} --bind 127.0.0.1 --dir {dir} --save '' --appendonly no",
+    "--corrupt",
+    "redis-cli -p {port} hset codeq:tasks {id} not-json",
+];
+
+#[test]
+fn memory_keeps_the_contract() {
+    let verified = verify("memory", &["--quick"]);
+    assert!(verified.keeps_the_contract(), "{:#?}", verified.bad());
+}
+
+#[test]
+fn redis_keeps_the_contract() {
+    let config = r#"{"addr": "127.0.0.1:{port}"}"#;
+    let verified = verify("redis", &[&["--quick", "--config", config][..], &REDIS].concat());
+    assert!(verified.keeps_the_contract(), "{:#?}", verified.bad());
+    // With a server to stop and records to spoil there is nothing that was not tried.
+    assert_eq!(verified.with("not-applicable"), [""; 0]);
+}
+
+#[test]
+fn redis_that_writes_to_disk_loses_nothing_with_its_host_either() {
+    let args = [
+        "--rule",
+        "1",
+        "--config",
+        r#"{"addr": "127.0.0.1:{port}"}"#,
+        "--backend",
+        "redis-server --port {port} --bind 127.0.0.1 --dir {dir} --appendonly yes --appendfsync always",
+    ];
+    let verified = verify("redis", &args);
+    assert!(verified.keeps_the_contract(), "{:#?}", verified.bad());
+}
+
+#[test]
+fn a_report_names_the_rule_the_case_and_what_went_wrong() {
+    // What memory forgets with its host breaks the first rule, once more is promised for it.
+    let verified = verify("memory", &["--quick", "--rule", "1", "--durability", "process"]);
+    assert_eq!(verified.exit, Some(1));
+    let [bad] = &verified.bad()[..] else { panic!("{:#?}", verified.report) };
+    assert_eq!(bad["rule"], "durability");
+    assert_eq!(bad["case"], "what was answered survives kill 9 of the host");
+    let why = bad["why"].as_str().unwrap();
+    assert!(why.contains("was enqueued, and is not there any more"), "{why}");
+    assert!(why.contains("enqueue h0-p"), "there is no time line: {why}");
+}
+
+/// What is verified need not be well behaved. Each of these would hang or end a program that loaded it
+/// and trusted it.
+#[test]
+fn a_hostile_plugin_ends_in_a_report() {
+    let ways = ["open", "start", "call", "poll", "value", "future", "drop", "close", "count"];
+    let more = ["health", "ids", "leak"];
+    each(&[&ways[..], &more].concat(), |_, _| {});
+}
+
+#[test]
+fn a_plugin_that_never_answers_ends_in_a_report() {
+    each(&["never", "block"], |way, verified| {
+        assert!(!verified.with("not-run").is_empty(), "it went on for ever: {way}");
+    });
+}
+
+#[test]
+fn a_plugin_that_ends_its_process_ends_in_a_report() {
+    each(&["exit", "abort"], |way, verified| {
+        let why = verified.bad().iter().filter_map(|bad| bad["why"].as_str()).collect::<String>();
+        assert!(why.contains("the process with the plugin died"), "{way}: {why}");
+    });
+}
+
+/// Verifies the hostile plugin in several ways at a time.
+fn each(ways: &[&str], check: impl Fn(&str, &Verified) + Sync) {
+    thread::scope(|scope| {
+        for way in ways {
+            let check = &check;
+            scope.spawn(move || {
+                let config = format!(r#"{{"at": "{way}"}}"#);
+                let verified = verify("hostile", &["--quick", "--config", &config]);
+                assert_eq!(verified.exit, Some(1), "{way}: {}", verified.errors);
+                assert!(!verified.bad().is_empty(), "{way}");
+                assert_eq!(verified.report["plugin"], "hostile", "{way}");
+                check(way, &verified);
+            });
+        }
+    });
+}
