@@ -31,7 +31,7 @@ use codeq_plugin::{
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use once_cell::sync::Lazy;
 
-use super::{RefusalKind, inspect::Contents};
+use super::{RefusalKind, inspect::Contents, layout};
 
 /// Loads a library, or finds the same bytes loaded already.
 pub(crate) fn load(contents: &Contents) -> Result<PluginModuleRef, RefusalKind> {
@@ -82,7 +82,10 @@ fn root_module(
         Ordering::Less => check_layout_compatibility(theirs, ours),
         Ordering::Equal | Ordering::Greater => check_layout_compatibility(ours, theirs),
     };
-    checked.map_err(|errors| refuse(first_difference(&errors.to_string())))?;
+    checked.map_err(|errors| {
+        let difference = layout::first_difference(ours, theirs);
+        refuse(difference.map_or_else(|| shortened(&errors.to_string()), |it| it.to_string()))
+    })?;
     // SAFETY: the layouts were compared just now.
     let module = unsafe { header.unchecked_layout::<PluginModuleRef>() };
     module.map_err(|error| RefusalKind::LoaderRefused(first_line(&error.to_string())))
@@ -136,8 +139,8 @@ fn first_line(text: &str) -> String {
     text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
 }
 
-/// The layout check explains itself on pages; its first `field:` line says where it begins.
-fn first_difference(report: &str) -> String {
+/// The layout check explains itself on pages; one line of them says where it begins.
+fn shortened(report: &str) -> String {
     let line = |prefix: &str| report.lines().map(str::trim).find(|line| line.starts_with(prefix));
     line("Error:").or_else(|| line("field_name")).map_or_else(|| first_line(report), str::to_owned)
 }

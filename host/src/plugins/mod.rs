@@ -11,6 +11,7 @@
 
 mod discover;
 mod inspect;
+mod layout;
 mod load;
 mod log;
 mod open;
