@@ -314,13 +314,18 @@ impl Walk {
 
     /// What an answer can do is known by its own name: `claim()` rather than `open().claim()`.
     fn written_path(&self) -> String {
-        let is_function = |at: &usize| !matches!(self.path.get(*at), Some(Step::Field(_)) | None);
-        let functions: Vec<usize> = (0..self.path.len()).filter(is_function).collect();
-        let behind_answer = functions.windows(2).filter_map(|pair| match pair {
-            [at, next] if matches!(self.path.get(*at), Some(Step::Answer(_))) => Some(*next),
-            _ => None,
-        });
-        let steps = self.path.iter().skip(behind_answer.last().unwrap_or_default());
+        let (mut begin, mut is_answer) = (0, false);
+        for (at, step) in self.path.iter().enumerate() {
+            if is_answer && !matches!(step, Step::Field(_)) {
+                begin = at;
+            }
+            match step {
+                Step::Field(_) => {}
+                Step::Parameter(..) => is_answer = false,
+                Step::Answer(_) => is_answer = true,
+            }
+        }
+        let steps = self.path.iter().skip(begin);
         steps.map(ToString::to_string).collect::<Vec<_>>().join(".")
     }
 }
@@ -342,9 +347,10 @@ fn field_names(fields: &Both<Vec<TLField>>) -> Both<Vec<&'static str>> {
     Both { host: names(&fields.host), plugin: names(&fields.plugin) }
 }
 
-/// Whether a field of a tuple is called by its place, which says nothing.
+/// Whether a field of a tuple is called by its place, `0` or `field_0`, which says nothing.
 fn is_place(name: &str) -> bool {
-    name.bytes().all(|byte| byte.is_ascii_digit())
+    let place = name.strip_prefix("field_").unwrap_or(name);
+    place.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The type as one would write it.
@@ -606,4 +612,24 @@ mod tests {
     }
 
     answers! { one: u32, other: u64 }
+
+    #[test]
+    fn of_the_variants_of_a_wrapper_only_the_first_leaves_no_trace() {
+        #[repr(u8)]
+        #[derive(StableAbi)]
+        enum Reply<T, E> {
+            Ok(T),
+            Err(E),
+        }
+        let said = first_difference(
+            <Reply<one::Count, RString>>::LAYOUT,
+            <Reply<other::Count, RString>>::LAYOUT,
+        );
+        let wanted = "total: this plugin has u64, this host has u32";
+        assert_eq!(said.map(|difference| difference.to_string()).as_deref(), Some(wanted));
+        let said =
+            first_difference(<Reply<u8, one::Count>>::LAYOUT, <Reply<u8, other::Count>>::LAYOUT);
+        let wanted = "Err.total: this plugin has u64, this host has u32";
+        assert_eq!(said.map(|difference| difference.to_string()).as_deref(), Some(wanted));
+    }
 }

@@ -91,13 +91,15 @@ pub type Replies<T> = Reply<Batch<Outcome<T>>>;
 /// An open store on the host's side.
 pub type InstanceBox = Instance_TO<RBox<()>>;
 
-/// The root of a plugin's library.
+/// The root of a plugin's library. Later fields come at the end, and an older library has `None` for
+/// them.
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = PluginModuleRef)))]
-#[sabi(missing_field(panic))]
+#[sabi(missing_field(option))]
 pub struct PluginModule {
     /// Opens a store with a configuration in JSON.
+    // The end of what every library of this major version has: it stays here.
     #[sabi(last_prefix_field)]
     pub open: extern "C" fn(config: RString, context: Context) -> Reply<InstanceBox>,
 }
@@ -146,6 +148,8 @@ pub trait Instance: Send + Sync + 'static {
 
     fn next_events(&self) -> Reply<List<Event>>;
     fn health(&self) -> Reply<()>;
+    // The end of what every library of this major version has: it stays here. Whatever comes behind it
+    // needs a body, which is what a library answers that does not have it.
     #[sabi(last_prefix_field)]
     fn close(&self) -> Reply<()>;
 }
