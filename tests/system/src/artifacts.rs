@@ -25,11 +25,16 @@ pub fn plugin(name: &str) -> &'static Path {
 
 /// A directory that only this user may write, with these plugins in it.
 pub fn plugin_dir(names: &[&str]) -> TempDir {
+    library_dir(names.iter().map(|name| plugin(name)))
+}
+
+/// A directory that only this user may write, with copies of these libraries in it.
+pub fn library_dir<'a>(libraries: impl IntoIterator<Item = &'a Path>) -> TempDir {
     let dir = TempDir::new().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    for name in names {
-        let copy = dir.path().join(library(name));
-        fs::copy(plugin(name), &copy).unwrap();
+    for library in libraries {
+        let copy = dir.path().join(library.file_name().unwrap());
+        fs::copy(library, &copy).unwrap();
         fs::set_permissions(copy, fs::Permissions::from_mode(0o755)).unwrap();
     }
     dir
@@ -42,16 +47,18 @@ fn library(name: &str) -> String {
 /// Builds with cargo as this test was built, and answers the program and the libraries that came out
 /// of it, by file name.
 pub fn build(args: &[&str]) -> BTreeMap<String, PathBuf> {
+    build_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."), args)
+}
+
+/// The same in another workspace.
+pub fn build_in(workspace: &Path, args: &[&str]) -> BTreeMap<String, PathBuf> {
     let mut command = Command::new(env!("CARGO"));
     command.arg("build").args(args).arg("--message-format=json-render-diagnostics");
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
-    let output = command
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("cargo runs");
+    let output =
+        command.current_dir(workspace).stderr(Stdio::inherit()).output().expect("cargo runs");
     assert!(output.status.success(), "cargo build {args:?} failed");
     let messages = output.stdout.split(|byte| *byte == b'\n');
     let paths = messages

@@ -32,8 +32,14 @@ pub struct Host {
 impl Host {
     /// Starts a host with the plugins of a directory, and waits until it is ready.
     pub fn start(plugins: &Path, config: Value) -> Host {
-        let host = Host::spawn(plugins, config);
+        Host::start_program(codeq(), plugins, config)
+    }
+
+    /// Starts a host of another program, and waits until it is ready.
+    pub fn start_program(program: &Path, plugins: &Path, config: Value) -> Host {
+        let host = Host::launch_program(program, plugins, config);
         let client = host.client();
+        host.wait_for(is_serving);
         host.wait_for(|_| client.get("/readyz").status == 200);
         host
     }
@@ -41,12 +47,16 @@ impl Host {
     /// Starts a host that may not get ready, and waits until it serves.
     pub fn spawn(plugins: &Path, config: Value) -> Host {
         let host = Host::launch(plugins, config);
-        host.wait_for(|log| log.iter().any(|line| line.contains("\"message\":\"serving\"")));
+        host.wait_for(is_serving);
         host
     }
 
     /// Starts a host that may not even come to serve.
-    pub fn launch(plugins: &Path, mut config: Value) -> Host {
+    pub fn launch(plugins: &Path, config: Value) -> Host {
+        Host::launch_program(codeq(), plugins, config)
+    }
+
+    fn launch_program(program: &Path, plugins: &Path, mut config: Value) -> Host {
         let dir = TempDir::new().unwrap();
         let addr = free_addr();
         config["port"] = addr.port().into();
@@ -54,7 +64,7 @@ impl Host {
         let file = dir.path().join("codeq.yml");
         // JSON is YAML.
         fs::write(&file, config.to_string()).unwrap();
-        let mut process = command()
+        let mut process = command(program)
             .args(["serve", "--config"])
             .arg(&file)
             .env("LOG_FORMAT", "json")
@@ -73,7 +83,7 @@ impl Host {
     /// Runs the program to its end, with the plugins of a directory.
     pub fn run(plugins: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
         let dir = TempDir::new().unwrap();
-        command()
+        command(codeq())
             .args(args)
             .current_dir(dir.path())
             .env("CODEQ_PLUGIN_PATH", plugins)
@@ -141,9 +151,13 @@ impl Drop for Host {
     }
 }
 
-/// The program, in an environment that sets nothing of its configuration.
-fn command() -> Command {
-    let mut command = Command::new(codeq());
+fn is_serving(log: &[String]) -> bool {
+    log.iter().any(|line| line.contains("\"message\":\"serving\""))
+}
+
+/// A program, in an environment that sets nothing of its configuration.
+fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
     command.env_clear().stdin(Stdio::null());
     for name in ["PATH", "HOME", "TMPDIR"] {
         if let Some(value) = std::env::var_os(name) {

@@ -15,7 +15,7 @@ mod host;
 mod providers;
 mod raw;
 
-pub use artifacts::{build, codeq, plugin, plugin_dir};
+pub use artifacts::{build, build_in, codeq, library_dir, plugin, plugin_dir};
 pub use client::{Answer, Client};
 pub use host::Host;
 pub use providers::{

@@ -1,0 +1,180 @@
+//! Hosts and plugins of different versions: within a major version of the interface they work
+//! together, and what does not go together is told from it before it is used.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+mod altered;
+mod embedded;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use altered::Workspace;
+use codeq_host::plugins::inspect;
+use codeq_plugin::manifest::{INTERFACE_MAJOR, INTERFACE_MINOR, Manifest, TARGET};
+use codeq_system_tests::{Host, codeq, library_dir, plugin};
+use embedded::open;
+use serde_json::{Value, json};
+
+/// An interface of the next minor version: one more operation, with a default, and one more field in
+/// the plugin's module. Its host uses both.
+fn grown() -> &'static Workspace {
+    static GROWN: OnceLock<Workspace> = OnceLock::new();
+    GROWN.get_or_init(|| {
+        let next = INTERFACE_MINOR + 1;
+        let boundary = "plugin-interface/src/boundary/mod.rs";
+        let export = "plugin-interface/src/export.rs";
+        let manifest = "plugin-interface/src/manifest.rs";
+        Workspace::new("grown")
+            .replace(
+                manifest,
+                &format!("INTERFACE_MINOR: u32 = {INTERFACE_MINOR};"),
+                &format!("INTERFACE_MINOR: u32 = {next};"),
+            )
+            .replace(
+                boundary,
+                "    fn close(&self) -> Reply<()>;\n",
+                r#"    fn close(&self) -> Reply<()>;
+                fn revise(&self, by: u32) -> Reply<u32> {
+                    Reply::Err(Error::unsupported(format!("no revision by {by}")))
+                }
+                "#,
+            )
+            .replace(
+                boundary,
+                "    pub open: extern \"C\" fn(config: RString, context: Context) -> Reply<InstanceBox>,\n",
+                r#"    pub open: extern "C" fn(config: RString, context: Context) -> Reply<InstanceBox>,
+                /// The revision that stores begin with.
+                pub revision: extern "C" fn() -> u32,
+                "#,
+            )
+            .replace(
+                boundary,
+                "/// Runs plugin code;",
+                "pub extern \"C\" fn revision() -> u32 { 40 }\n\n/// Runs plugin code;",
+            )
+            .replace(export, "{PluginModule, open_ready}", "{PluginModule, open_ready, revision}")
+            .replace(
+                export,
+                "                    open: $crate::export_plugin!(@open $kind, $store),\n",
+                "                    open: $crate::export_plugin!(@open $kind, $store),
+                    revision: codeq::revision,\n",
+            )
+            .replace(
+                "plugin-interface/src/boundary/ready.rs",
+                "    fn health(&self) -> Reply<()> {",
+                "    fn revise(&self, by: u32) -> Reply<u32> {
+                    self.run(|_| Ok(40 + by))
+                }
+                fn health(&self) -> Reply<()> {",
+            )
+            .replace(
+                "host/src/plugins/open.rs",
+                "        Ok(instance) => Ok(Store::new(contents.manifest, instance)),\n",
+                r#"        Ok(instance) => {
+                    let begun = module.revision().map(|revision| revision());
+                    let revised = bounded(instance.revise(2)).await.map_err(|error| error.to_string());
+                    tracing::info!("revision {begun:?}, then {revised:?}");
+                    Ok(Store::new(contents.manifest, instance))
+                }
+                "#,
+            )
+    })
+}
+
+/// A host with a plugin, through which a task has come to its end.
+fn serves(program: &Path, library: &Path) -> Host {
+    let plugins = library_dir([library]);
+    let host =
+        Host::start_program(program, plugins.path(), json!({ "persistenceProvider": "memory" }));
+    let client = host.client();
+    let id = client.create("render");
+    assert_eq!(client.claim("render").expect("a task")["id"], id.as_str());
+    client.complete(&id).expect(200);
+    let task = client.get(&format!("/tasks/{id}")).expect(200);
+    assert_eq!(task["status"], "COMPLETED", "{task}");
+    assert_eq!(client.claim("render"), None);
+    host
+}
+
+fn manifest(library: &Path) -> Manifest {
+    let copies = library_dir([library]);
+    inspect(&copies.path().join(library.file_name().unwrap())).unwrap().manifest
+}
+
+/// What a host of the next version finds of what is new.
+fn revision(host: &Host) -> String {
+    let messages = host.log().into_iter().filter_map(|line| {
+        Some(serde_json::from_str::<Value>(&line).ok()?["message"].as_str()?.to_owned())
+    });
+    messages.filter(|message| message.starts_with("revision")).collect()
+}
+
+#[test]
+fn an_old_plugin_serves_in_a_new_host_which_has_defaults_for_what_it_lacks() {
+    let host = serves(&grown().host(), plugin("memory"));
+    let found = revision(&host);
+    assert_eq!(found, r#"revision None, then Err("no revision by 2")"#);
+}
+
+#[test]
+fn a_new_plugin_serves_in_a_new_host_with_all_it_has() {
+    let host = serves(&grown().host(), &grown().memory());
+    assert_eq!(revision(&host), "revision Some(40), then Ok(42)");
+}
+
+#[test]
+fn a_new_plugin_serves_in_an_old_host() {
+    let library = grown().memory();
+    let interface = manifest(&library).interface;
+    assert_eq!((interface.major, interface.minor), (INTERFACE_MAJOR, INTERFACE_MINOR + 1));
+    serves(codeq(), &library);
+}
+
+#[tokio::test]
+async fn a_plugin_with_a_changed_record_is_refused_with_the_path_of_the_change() {
+    let record = "plugin-interface/src/record/task.rs";
+    let library = Workspace::new("changed")
+        .replace(record, "pub priority: u8,", "pub priority: i32,")
+        .replace(record, "MAX_PRIORITY: u8", "MAX_PRIORITY: i32")
+        .memory();
+    let error = open(library_dir([library.as_path()]).path(), "memory", json!({})).await.err();
+    let error = error.expect("a refusal");
+    let said = error.to_string();
+    assert_eq!(error.code(), "P-LAYOUT", "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let difference = "save(_).task.priority: this plugin has i32, this host has u8; ";
+    assert!(said.contains(difference), "{said}");
+}
+
+/// The kept plugins of this target, each with the interface version that it is kept for.
+fn kept() -> Vec<(String, PathBuf)> {
+    let versions = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../kept")).unwrap();
+    let libraries = versions.flat_map(|version| {
+        let version = version.unwrap();
+        let libraries = fs::read_dir(version.path().join(TARGET)).into_iter().flatten();
+        let name = version.file_name().into_string().unwrap();
+        libraries.map(move |library| (name.clone(), library.unwrap().path()))
+    });
+    libraries.collect()
+}
+
+#[test]
+fn every_kept_plugin_serves_in_this_host() {
+    let kept = kept();
+    let current = format!("{INTERFACE_MAJOR}.{INTERFACE_MINOR}");
+    assert!(
+        kept.iter().any(|(version, _)| *version == current),
+        "no plugin of interface {current} is kept for {TARGET}; `scripts/keep-plugin` makes one, \
+         tests/kept/README.md tells when to"
+    );
+    for (version, library) in kept {
+        let interface = manifest(&library).interface;
+        let interface = format!("{}.{}", interface.major, interface.minor);
+        assert_eq!(interface, version, "{}", library.display());
+        serves(codeq(), &library);
+    }
+}
