@@ -140,6 +140,7 @@ async fn a_plugin_with_a_changed_record_is_refused_with_the_path_of_the_change()
     let library = Workspace::new("changed")
         .replace(record, "pub priority: u8,", "pub priority: i32,")
         .replace(record, "MAX_PRIORITY: u8", "MAX_PRIORITY: i32")
+        .replace("host/src/service/tasks.rs", "u8::try_from(priority)", "i32::try_from(priority)")
         .memory();
     let error = open(library_dir([library.as_path()]).path(), "memory", json!({})).await.err();
     let error = error.expect("a refusal");

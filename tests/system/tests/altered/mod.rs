@@ -1,6 +1,7 @@
 //! The host and the memory plugin as another version of their sources would make them.
 
 use std::{
+    env::consts::{DLL_PREFIX, DLL_SUFFIX},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -16,7 +17,11 @@ pub(crate) struct Workspace {
     files: Vec<(PathBuf, String)>,
 }
 
-const MEMBERS: [&str; 3] = ["plugin-interface", "host", "plugins/memory"];
+const COPIED: [&str; 3] = ["plugin-interface", "host", "plugins/memory"];
+
+/// Members without code. They are there for what they depend on, see [`depending_on_all`].
+const EMPTY: [&str; 4] =
+    ["plugins/redis", "tests/servers", "tests/system", "tests/plugins/hostile"];
 
 impl Workspace {
     /// Copies the sources. What is built of them has the name at its end: `codeq-<name>`.
@@ -25,14 +30,23 @@ impl Workspace {
         let mut files: Vec<(PathBuf, String)> = ["Cargo.toml", "Cargo.lock"]
             .map(|file| (file.into(), fs::read_to_string(root.join(file)).unwrap()))
             .into();
-        for member in MEMBERS {
+        for member in COPIED {
             read_sources(&root, Path::new(member), &mut files).unwrap();
         }
+        for member in EMPTY.map(Path::new) {
+            let manifest = fs::read_to_string(root.join(member).join("Cargo.toml")).unwrap();
+            let manifest = manifest.split("[[bench]]").next().unwrap_or_default();
+            let manifest = manifest.replace("crate-type = ", "# ");
+            files.push((member.join("Cargo.toml"), manifest));
+            files.push((member.join("src/lib.rs"), "//! Nothing.".to_owned()));
+        }
+        files.iter_mut().for_each(|(_, text)| depending_on_all(text));
         let workspace = Workspace { name, files };
-        let members = MEMBERS.map(|member| format!("{name}/{member}"));
+        let members: Vec<String> =
+            COPIED.iter().chain(&EMPTY).map(|member| format!("{name}/{member}")).collect();
         let workspace =
             workspace.replace("Cargo.toml", "members = ", &format!("members = {members:?} # "));
-        let workspace = MEMBERS.iter().fold(workspace, |workspace, member| {
+        let workspace = COPIED.iter().fold(workspace, |workspace, member| {
             let path = |member: &str| format!("path = \"{member}\"");
             workspace.replace("Cargo.toml", &path(member), &path(&format!("{name}/{member}")))
         });
@@ -53,18 +67,17 @@ impl Workspace {
         self
     }
 
-    /// Builds the host; answers the program.
+    /// The program of the host.
     pub(crate) fn host(&self) -> PathBuf {
-        self.build("codeq-host", &format!("codeq-{}", self.name))
+        self.build(&format!("codeq-{}", self.name))
     }
 
-    /// Builds the memory plugin; answers the library.
+    /// The library of the memory plugin.
     pub(crate) fn memory(&self) -> PathBuf {
-        use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
-        self.build("codeq-memory", &format!("{DLL_PREFIX}codeq_memory_{}{DLL_SUFFIX}", self.name))
+        self.build(&format!("{DLL_PREFIX}codeq_memory_{}{DLL_SUFFIX}", self.name))
     }
 
-    fn build(&self, package: &str, artifact: &str) -> PathBuf {
+    fn build(&self, artifact: &str) -> PathBuf {
         let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let dir = tmp.join("altered").join(self.name);
         for (path, text) in &self.files {
@@ -74,11 +87,17 @@ impl Workspace {
             let path = if is_member { Path::new(self.name).join(path) } else { path.clone() };
             write_changed(&dir.join(path), text).unwrap();
         }
-        let target = tmp.parent().unwrap();
-        // Offline: the lock file has more crates than this workspace, and none that is not there.
-        let args = ["-p", package, "--offline", "--target-dir", target.to_str().unwrap()];
+        let target = tmp.parent().unwrap().to_str().unwrap();
+        // Offline: the lock file has every crate that this workspace needs, and all were built before.
+        let args = ["--workspace", "--lib", "--bins", "--offline", "--target-dir", target];
         build_in(&dir, &args).remove(artifact).expect(artifact)
     }
+}
+
+/// Makes a package depend on what its tests depend on, as well. With that in all members, every crate
+/// has the features that it has in the real workspace, and was built with them already.
+fn depending_on_all(manifest: &mut String) {
+    *manifest = manifest.replace("[dev-dependencies]", "[target.'cfg(all())'.dependencies]");
 }
 
 /// Reads what a package is built from, all of which is text.
