@@ -3,6 +3,7 @@
 //! Exit codes: 0; 1 if what was asked failed; 2 for wrong usage or a wrong configuration.
 
 mod config;
+mod new;
 mod plugins;
 mod serve;
 mod style;
@@ -28,7 +29,7 @@ struct Cli {
 enum Command {
     /// Serve the HTTP API.
     Serve(ConfigFile),
-    /// Look at the persistence plugins.
+    /// Look at the persistence plugins, or begin a new one.
     #[command(subcommand)]
     Plugins(PluginsCommand),
     /// Look at the configuration.
@@ -74,6 +75,8 @@ enum PluginsCommand {
         /// The library.
         path: PathBuf,
     },
+    /// Write the crate of a new plugin, which works as it stands.
+    New(new::NewPlugin),
 }
 
 #[derive(Subcommand)]
@@ -109,6 +112,7 @@ pub fn run() -> ExitCode {
         }
         Command::Plugins(PluginsCommand::Verify(verify)) => verify::run(&verify),
         Command::Plugins(PluginsCommand::Agent { path }) => verify::agent(&path),
+        Command::Plugins(PluginsCommand::New(plugin)) => new::run(&plugin),
         Command::Config(ConfigCommand::Show { config, output }) => {
             config::show(&config, output.json)
         }

@@ -164,13 +164,15 @@ fn check_complete<'data, R: ReadRef<'data>>(
     }
 }
 
+/// Whether a plugin may be called so.
+pub(crate) fn is_label(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.len() <= 63
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
 fn check_manifest(manifest: Manifest) -> Result<Manifest, RefusalKind> {
-    let label = |name: &str| {
-        name.starts_with(|first: char| first.is_ascii_lowercase())
-            && name.len() <= 63
-            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-    };
-    if !label(&manifest.name) {
+    if !is_label(&manifest.name) {
         return Err(RefusalKind::BadManifest(format!(
             "its name `{}` is not made of a-z, 0-9 and `-`, beginning with a letter",
             manifest.name.escape_debug()

@@ -18,6 +18,7 @@ mod open;
 mod refusal;
 
 pub use discover::{Found, Hidden, Plugins, default_dirs};
+pub(crate) use inspect::is_label;
 pub use inspect::{Inspected, inspect};
 pub(crate) use open::open_instance;
 pub use open::{OpenError, OpenOptions};

@@ -2,7 +2,13 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
-use std::{fs, net::TcpListener, process::Output};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Command, Output},
+};
 
 use codeq_system_tests::{Host, plugin, plugin_dir};
 use serde_json::Value;
@@ -149,6 +155,133 @@ fn a_port_that_is_taken_is_named() {
         "{}",
         err(&output)
     );
+}
+
+#[test]
+fn a_new_plugin_is_written_whole_and_with_its_name() {
+    let dir = plugin_dir(&[]);
+    let into = dir.path().join("deep/my-shelf");
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let args = ["plugins", "new", "my-shelf", "--dir", into.to_str().unwrap()];
+    let output = run(&[&args[..], &["--codeq-path", root]].concat(), &[]);
+    assert!(output.status.success(), "{}", err(&output));
+    for part in ["wrote the plugin my-shelf", "cargo test", "libmy_shelf", "codeq serve"] {
+        assert!(out(&output).contains(part), "{part} is not in\n{}", out(&output));
+    }
+    let files = texts(&into);
+    for (path, part) in [
+        ("Cargo.toml", "name = \"my-shelf\""),
+        ("Cargo.toml", "/plugin-interface\", default-features = false"),
+        ("src/lib.rs", "name: \"my-shelf\","),
+        ("src/config.schema.json", "maxTasks"),
+        ("tests/contract.rs", "codeq_host::verify::this_crate"),
+        ("README.md", "libmy_shelf.so"),
+        (".gitignore", "/target"),
+        (".github/workflows/ci.yml", "target/release/libmy_shelf.so"),
+    ] {
+        let text = &files[path];
+        assert!(text.contains(part), "{part} is not in {path}:\n{text}");
+    }
+    for (path, text) in &files {
+        assert!(!text.contains("{{"), "{path} has a gap:\n{text}");
+    }
+    let manifest = cargo_metadata(&into);
+    assert_eq!(manifest["packages"][0]["name"], "my-shelf");
+    let modules =
+        fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../host/src/cli/new/template/src"));
+    for module in modules.unwrap() {
+        let path = format!("src/{}", module.unwrap().file_name().to_str().unwrap());
+        assert!(files.contains_key(&path), "{path} was not written");
+    }
+}
+
+/// Every file below a directory, by its path in it.
+fn texts(dir: &Path) -> BTreeMap<String, String> {
+    let mut texts = BTreeMap::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(next) = dirs.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else {
+                let name = path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
+                texts.insert(name, fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    texts
+}
+
+/// What cargo reads in a crate, without looking at what it depends on.
+fn cargo_metadata(dir: &Path) -> Value {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", err(&output));
+    json(&output)
+}
+
+#[test]
+fn a_new_plugin_depends_on_this_version_unless_told_otherwise() {
+    let dir = plugin_dir(&[]);
+    for (flags, source) in [
+        (&[][..], concat!("version = \"", env!("CARGO_PKG_VERSION"), "\"")),
+        (&["--codeq-git", "https://example.org/codeq"], "git = \"https://example.org/codeq\""),
+    ] {
+        let into = dir.path().join(flags.len().to_string());
+        let args = ["plugins", "new", "shelf", "--dir", into.to_str().unwrap()];
+        let output = run(&[&args[..], flags].concat(), &[]);
+        assert!(output.status.success(), "{}", err(&output));
+        let text = fs::read_to_string(into.join("Cargo.toml")).unwrap();
+        for line in [
+            format!("codeq-plugin = {{ {source}, default-features = false }}"),
+            format!("codeq-host = {{ {source} }}"),
+        ] {
+            assert!(text.contains(&line), "{line} is not in\n{text}");
+        }
+        cargo_metadata(&into);
+    }
+}
+
+#[test]
+fn a_new_plugin_needs_a_name_that_can_be_selected_and_compiled() {
+    let long = "x".repeat(64);
+    for name in ["Shelf", "my_shelf", "7up", "", "a/b", "..", "fn", "std", "codeq-plugin", &long] {
+        let output = run(&["plugins", "new", name], &[]);
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        let said = err(&output);
+        assert!(said.contains(&format!("`{name}` cannot be the name of a plugin")), "{said}");
+    }
+}
+
+#[test]
+fn a_new_plugin_overwrites_nothing() {
+    let dir = plugin_dir(&[]);
+    let kept = dir.path().join("kept.txt");
+    fs::write(&kept, "mine").unwrap();
+    for (taken, why) in [(dir.path(), "is not empty"), (&kept, "is not a directory")] {
+        let taken = taken.to_str().unwrap();
+        let output = run(&["plugins", "new", "shelf", "--dir", taken], &[]);
+        assert_eq!(output.status.code(), Some(2));
+        let said = err(&output);
+        assert!(said.contains(&format!("{taken} {why}")) && said.contains("--dir"), "{said}");
+    }
+    assert_eq!(texts(dir.path()).into_values().collect::<Vec<_>>(), ["mine"]);
+}
+
+#[test]
+fn a_new_plugin_is_not_built_against_what_is_not_codeq() {
+    let dir = plugin_dir(&[]);
+    let elsewhere = dir.path().to_str().unwrap();
+    let output = run(&["plugins", "new", "shelf", "--codeq-path", elsewhere], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(err(&output).contains(&format!("--codeq-path: {elsewhere}")), "{}", err(&output));
+    let both = ["--codeq-path", elsewhere, "--codeq-git", "https://example.org"];
+    let output = run(&[&["plugins", "new", "shelf"][..], &both].concat(), &[]);
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]
