@@ -120,11 +120,10 @@ impl Source<'_> {
 impl fmt::Display for Source<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Source::Directory(_) = self {
-            writeln!(
-                f,
-                "# `path` is good on this machine only: name a `git` repository or a `version`"
+            f.write_str(
+                "# Only this machine has the `path`: name a `git` repository or a `version` of\n\
+                 # codeq-plugin and codeq-host instead before others build this.\n",
             )?;
-            writeln!(f, "# of codeq-plugin and codeq-host before others build this.")?;
         }
         writeln!(f, "[dependencies]")?;
         writeln!(f, "# The feature `async` is for stores that wait for a network or a disk.")?;
