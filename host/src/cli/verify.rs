@@ -216,16 +216,26 @@ fn show(report: &Report) {
     let rows = Rule::ALL.iter().filter_map(|rule| row(report, *rule));
     style::table(&rows.collect::<Vec<_>>());
     for (title, style, pick) in SECTIONS {
-        let mut chosen = cases.iter().filter_map(|verdict| Some((verdict, pick(verdict)?)));
-        if let Some(first) = chosen.next() {
-            style::line(format_args!("\n{}", style::in_style(style::HEADING, title)));
-            for (verdict, why) in std::iter::once(first).chain(chosen) {
-                let place = style::in_style(style, format_args!("{:>9}", verdict.rule.label()));
-                style::line(format_args!("{place}  {}", verdict.case));
-                why.trim_end().lines().for_each(|line| {
-                    style::line(style::in_style(style::FAINT, format_args!("           {line}")));
-                });
+        let mut chosen: Vec<_> =
+            cases.iter().filter_map(|verdict| Some((verdict, pick(verdict)?))).collect();
+        if chosen.is_empty() {
+            continue;
+        }
+        style::line(format_args!("\n{}", style::in_style(style::HEADING, title)));
+        // What many cases have in common is told once.
+        while let Some(&(first, why)) = chosen.first() {
+            let (same, others): (Vec<_>, Vec<_>) = chosen
+                .into_iter()
+                .partition(|(verdict, other)| verdict.rule == first.rule && *other == why);
+            chosen = others;
+            let place = style::in_style(style, format_args!("{:>9}", first.rule.label()));
+            match same.len() {
+                1 => style::line(format_args!("{place}  {}", first.case)),
+                count => style::line(format_args!("{place}  {count} cases")),
             }
+            why.trim_end().lines().for_each(|line| {
+                style::line(style::in_style(style::FAINT, format_args!("           {line}")));
+            });
         }
     }
     growth(report);

@@ -26,6 +26,12 @@ fn memory_keeps_the_contract() {
 }
 
 #[test]
+fn what_codeq_plugins_new_writes_keeps_the_contract() {
+    let verified = verify("template", &["--quick"]);
+    assert!(verified.keeps_the_contract(), "{:#?}", verified.bad());
+}
+
+#[test]
 fn redis_keeps_the_contract() {
     let config = r#"{"addr": "127.0.0.1:{port}"}"#;
     let verified = verify("redis", &[&["--quick", "--config", config][..], &REDIS].concat());

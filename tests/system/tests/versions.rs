@@ -73,12 +73,12 @@ fn grown() -> &'static Workspace {
             )
             .replace(
                 "host/src/plugins/open.rs",
-                "        Ok(instance) => Ok(Store::new(contents.manifest, instance)),\n",
+                "        Ok(instance) => Ok((contents.manifest, instance)),\n",
                 r#"        Ok(instance) => {
                     let begun = module.revision().map(|revision| revision());
                     let revised = bounded(instance.revise(2)).await.map_err(|error| error.to_string());
                     tracing::info!("revision {begun:?}, then {revised:?}");
-                    Ok(Store::new(contents.manifest, instance))
+                    Ok((contents.manifest, instance))
                 }
                 "#,
             )
@@ -141,6 +141,8 @@ async fn a_plugin_with_a_changed_record_is_refused_with_the_path_of_the_change()
         .replace(record, "pub priority: u8,", "pub priority: i32,")
         .replace(record, "MAX_PRIORITY: u8", "MAX_PRIORITY: i32")
         .replace("host/src/service/tasks.rs", "u8::try_from(priority)", "i32::try_from(priority)")
+        .replace("tests/conformance/src/cases/stats.rs", "random.u8(0..12)", "random.i32(0..12)")
+        .replace("tests/conformance/src/history/work.rs", "random.u8(0..3)", "random.i32(0..3)")
         .memory();
     let error = open(library_dir([library.as_path()]).path(), "memory", json!({})).await.err();
     let error = error.expect("a refusal");

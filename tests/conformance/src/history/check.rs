@@ -3,7 +3,7 @@
 //! Only what is certain counts: an operation took effect at some moment between its beginning and its
 //! answer, and one that was never answered may have taken effect or not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Answer, Deed, Got, History, Micros, Step};
 use crate::case::Rule;
@@ -212,7 +212,7 @@ struct First<'a> {
     id: &'a str,
     enqueued: (Micros, Micros),
     claimed: (Micros, Micros),
-    priority: u8,
+    priority: i64,
 }
 
 fn first<'a>(id: &'a str, life: &Life<'a>) -> Option<(&'a str, First<'a>)> {
@@ -242,11 +242,9 @@ fn overtaken(view: &View<'_>) -> Option<Breach> {
 
 /// First in, first out within a priority.
 fn out_of_turn(firsts: &[First<'_>]) -> Option<Breach> {
-    for priority in 0..=u8::MAX {
+    let priorities: BTreeSet<i64> = firsts.iter().map(|first| first.priority).collect();
+    for priority in priorities {
         let mut late: Vec<_> = firsts.iter().filter(|first| first.priority == priority).collect();
-        if late.is_empty() {
-            continue;
-        }
         let mut early = late.clone();
         early.sort_by_key(|first| first.enqueued.1);
         late.sort_by_key(|first| first.enqueued.0);
@@ -277,7 +275,7 @@ fn out_of_rank(firsts: &[First<'_>]) -> Option<Breach> {
     let mut there: Vec<_> = firsts.iter().collect();
     there.sort_by_key(|first| first.enqueued.1);
     let mut there = there.into_iter().peekable();
-    let mut last: BTreeMap<u8, &First<'_>> = BTreeMap::new();
+    let mut last: BTreeMap<i64, &First<'_>> = BTreeMap::new();
     for other in served {
         while let Some(next) = there.next_if(|next| next.enqueued.1 < other.claimed.0) {
             let slot = last.entry(next.priority).or_insert(next);

@@ -65,7 +65,7 @@ pub enum Deed {
     Enqueue {
         id: String,
         command: String,
-        priority: u8,
+        priority: i64,
         key: String,
         visible_at: i64,
         max_attempts: u32,
@@ -131,7 +131,7 @@ pub enum Answer {
 pub struct Got {
     pub id: String,
     pub command: String,
-    pub priority: u8,
+    pub priority: i64,
     pub attempts: u32,
     pub max_attempts: u32,
     /// Milliseconds.

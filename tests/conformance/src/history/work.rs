@@ -198,7 +198,7 @@ impl Load<'_> {
             let deed = Deed::Enqueue {
                 id,
                 command: task.command.to_string(),
-                priority: task.priority,
+                priority: i64::from(task.priority),
                 key: key.clone(),
                 visible_at: visible_at.0,
                 max_attempts: MAX_ATTEMPTS,
@@ -332,7 +332,7 @@ impl Load<'_> {
         let got = |task: &Boxed<Task>| Got {
             id: task.id.to_string(),
             command: task.command.to_string(),
-            priority: task.priority,
+            priority: i64::from(task.priority),
             attempts: task.attempts,
             max_attempts: task.max_attempts,
             lease_until: task.lease_until.map_or(0, |until| until.0),

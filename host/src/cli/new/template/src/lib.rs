@@ -29,7 +29,7 @@ pub use config::Config;
 pub use store::Store;
 
 codeq_plugin::export_plugin! {
-    name: "{{name}}",
+    name: env!("CARGO_PKG_NAME"), // persistenceProvider
     description: "keeps tasks in memory; gone when the host stops",
     durability: Volatile,
     capabilities: [Listing],
