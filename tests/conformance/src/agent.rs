@@ -23,7 +23,7 @@ use serde_json::Value;
 use tokio::runtime::{Builder, Handle};
 
 use crate::{
-    case::Case,
+    case::{Broken, Case},
     cases,
     history::work,
     protocol::{Order, Part, Tale},
@@ -142,6 +142,13 @@ impl Agent {
                 )
             }
             Err(Ended::Panicked(why)) => (Outcome::Failed { why }, false),
+            Err(Ended::Broken(Broken { rule, what })) if rule == case.rule => {
+                (Outcome::Failed { why: what }, false)
+            }
+            Err(Ended::Broken(Broken { rule, what })) => {
+                let why = format!("it builds on the rule `{rule}`, which does not hold: {what}");
+                (Outcome::NotRun { why }, false)
+            }
         };
         if !unanswered {
             let _ = catch(|| stage.strike());
@@ -186,7 +193,7 @@ impl Agent {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => Err(format!("the store did not open: {error}")),
             Err(Ended::Unanswered(operation)) => Err(format!("`{operation}` did not answer")),
-            Err(Ended::Panicked(why)) => Err(why),
+            Err(Ended::Panicked(why) | Ended::Broken(Broken { what: why, .. })) => Err(why),
         }
     }
 
@@ -233,6 +240,7 @@ fn named(error: &Error) -> (String, String) {
 /// How a case ended before its end.
 enum Ended {
     Unanswered(&'static str),
+    Broken(Broken),
     Panicked(String),
 }
 
@@ -259,6 +267,10 @@ fn catch<T>(act: impl FnOnce() -> T) -> std::result::Result<T, Ended> {
         if let Some(NoAnswer(operation)) = payload.downcast_ref::<NoAnswer>() {
             return Ended::Unanswered(operation);
         }
+        let payload = match payload.downcast::<Broken>() {
+            Ok(broken) => return Ended::Broken(*broken),
+            Err(payload) => payload,
+        };
         let told = LAST_PANIC.with(|last| last.borrow_mut().take());
         Ended::Panicked(told.unwrap_or_else(|| payload_text(&*payload)))
     })

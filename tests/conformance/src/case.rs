@@ -112,6 +112,12 @@ impl Rule {
     }
 }
 
+/// The payload of the panic that ends a case because of something that belongs to this rule.
+pub(crate) struct Broken {
+    pub(crate) rule: Rule,
+    pub(crate) what: String,
+}
+
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.title())

@@ -41,7 +41,7 @@ pub fn library_dir<'a>(libraries: impl IntoIterator<Item = &'a Path>) -> TempDir
 }
 
 fn library(name: &str) -> String {
-    format!("{DLL_PREFIX}codeq_{name}{DLL_SUFFIX}")
+    format!("{DLL_PREFIX}codeq_{}{DLL_SUFFIX}", name.replace('-', "_"))
 }
 
 /// Builds with cargo as this test was built, and answers the program and the libraries that came out

@@ -10,14 +10,7 @@ mod verified;
 
 use std::thread;
 
-use verified::{Verified, verify};
-
-const REDIS: [&str; 4] = [
-    "--backend",
-    "redis-server --port {port} --bind 127.0.0.1 --dir {dir} --save '' --appendonly no",
-    "--corrupt",
-    "redis-cli -p {port} hset codeq:tasks {id} not-json",
-];
+use verified::{ON_REDIS, Verified, verify};
 
 #[test]
 fn memory_keeps_the_contract() {
@@ -33,8 +26,7 @@ fn what_codeq_plugins_new_writes_keeps_the_contract() {
 
 #[test]
 fn redis_keeps_the_contract() {
-    let config = r#"{"addr": "127.0.0.1:{port}"}"#;
-    let verified = verify("redis", &[&["--quick", "--config", config][..], &REDIS].concat());
+    let verified = verify("redis", &[&["--quick"][..], &ON_REDIS].concat());
     assert!(verified.keeps_the_contract(), "{:#?}", verified.bad());
     // With a server to stop and records to spoil there is nothing that was not tried.
     assert_eq!(verified.with("not-applicable"), [""; 0]);

@@ -106,8 +106,7 @@ fn a_dead_letter_whose_lease_ran_out_says_so(stage: &Stage) {
     let store = stage.open();
     enqueue(&store, Task { max_attempts: 1, ..task("a") });
     let taken = claim(&store, Claim { lease: SHORT, ..claim_by("w") });
-    let moved = move_when_due(lease_until(&taken[0]), || store.requeue_expired(10));
-    assert_eq!(moved.dead[0].error, LEASE_EXPIRED_ERROR);
+    requeue_when_expired(&store, lease_until(&taken[0]));
     assert_eq!(store.get("a").unwrap().error, LEASE_EXPIRED_ERROR);
     assert_eq!(location(&store, "a"), Location::DlqSet);
 }

@@ -1,7 +1,7 @@
 //! Rule 8: how long a failed task waits.
 
 use crate::{
-    case::{Case, cases},
+    case::{Case, Rule, cases},
     stage::Stage,
 };
 use codeq_plugin::{Location, Millis, Task, rules::BackoffPolicy};
@@ -133,6 +133,8 @@ fn a_dead_letter_waits_for_nothing(stage: &Stage) {
     enqueue(&store, Task { max_attempts: 1, ..task("a") });
     let claimed = claim_one(&store, "w");
     let returned = store.nack(nack_of(&claimed, Some(LONG), "")).unwrap();
+    let place = returned.task.last_known_location;
+    given(Rule::Attempts, place == Location::DlqSet, || format!("it is in {place}"));
     assert_eq!(returned.delay, Millis::ZERO);
     assert!(!returned.awoke);
 }

@@ -108,7 +108,7 @@ fn a_stale_worker_does_not_own_a_task_that_another_took_over(stage: &Stage) {
     let store = stage.open();
     enqueue(&store, task("a"));
     let stale = claim(&store, Claim { lease: SHORT, ..claim_by("w") });
-    claim_when_due(&store, &claim_by("v"), lease_until(&stale[0]));
+    claim_when_expired(&store, &claim_by("v"), lease_until(&stale[0]));
     assert_refused(&store, &lease(&stale[0]), ErrorKind::NotOwner);
     let forgetful = Lease { attempt: 0, ..lease(&stale[0]) };
     assert_refused(&store, &forgetful, ErrorKind::NotOwner);
@@ -144,7 +144,7 @@ fn a_task_whose_lease_was_taken_back_is_not_in_progress(stage: &Stage) {
     let store = stage.open();
     enqueue(&store, task("a"));
     let stale = claim(&store, Claim { lease: SHORT, ..claim_by("w") });
-    move_when_due(lease_until(&stale[0]), || store.requeue_expired(10));
+    requeue_when_expired(&store, lease_until(&stale[0]));
     assert_refused(&store, &lease(&stale[0]), ErrorKind::NotInProgress);
 }
 

@@ -180,6 +180,7 @@ fn a_task_that_does_not_change_is_on_one_page_while_others_come_and_go(stage: &S
         }
     }
     let expected: Vec<_> = (0..20).map(|number| format!("stays {number:02}")).collect();
+    seen.sort();
     assert_eq!(seen, expected);
 }
 

@@ -167,7 +167,7 @@ fn a_saved_leased_record_is_claimable_from_its_deadline_on_and_not_before(stage:
     let store = stage.open();
     let until = Instant::now() + SHORT;
     store.save(leased(task("a"), until)).unwrap();
-    assert_eq!(claim_when_due(&store, &claim_by("v"), until).attempts, 2);
+    assert_eq!(claim_when_expired(&store, &claim_by("v"), until).attempts, 2);
 }
 
 fn a_saved_leased_record_is_its_workers(stage: &Stage) {
@@ -249,5 +249,7 @@ fn deleting_one_task_leaves_its_neighbours_where_they_are(stage: &Stage) {
     let store = stage.open();
     enqueue_all(&store, &["a", "b", "c"]);
     store.delete("b").unwrap();
-    assert_eq!(claimed_ids(&store, claim_by("w")), ["a", "c"]);
+    let mut left = claimed_ids(&store, claim_by("w"));
+    left.sort();
+    assert_eq!(left, ["a", "c"]);
 }

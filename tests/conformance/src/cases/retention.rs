@@ -6,7 +6,7 @@ use crate::{
     store::Store,
 };
 use codeq_plugin::{
-    Cleanup, ErrorKind, Extend, Finish, Instant, Millis, Task, TaskStatus, rules::Rules,
+    Claim, Cleanup, ErrorKind, Extend, Finish, Instant, Millis, Task, TaskStatus, rules::Rules,
 };
 
 use super::support::*;
@@ -150,7 +150,7 @@ fn a_queue_works_again_after_all_of_it_was_removed(stage: &Stage) {
     let again = enqueue(&store, Task { priority: 1, ..task("a") });
     assert!(again.created && again.awoke);
     let due = enqueue_in(&store, SHORT, task("b"));
-    claim_one(&store, "w");
+    claim(&store, Claim { max: 1, ..claim_by("w") });
     claim_when_due(&store, &claim_by("w"), due);
 }
 
@@ -199,7 +199,7 @@ fn a_task_that_came_due_is_kept_for_its_retention_from_then_on(stage: &Stage) {
     let claimed = claim_one(&store, "w");
     let returned = store.nack(nack_of(&claimed, Some(Millis(80)), "")).unwrap();
     let due = returned.task.updated_at + Millis(80);
-    move_when_due(due, || store.move_due_delayed(9));
+    move_when_due(&store, due);
     let before = returned.task.updated_at + Millis(100);
     assert!(before < due + Millis(100));
     assert_eq!(

@@ -52,7 +52,7 @@ fn a_host_takes_back_what_another_let_expire(stage: &Stage) {
     let [one, other] = two_hosts(stage);
     enqueue(&one, task("a"));
     let taken = claim(&one, Claim { lease: Millis(30), ..claim_by("w") });
-    move_when_due(lease_until(&taken[0]), || other.requeue_expired(1_000));
+    requeue_when_expired(&other, lease_until(&taken[0]));
     assert_eq!(claim_one(&one, "v").attempts, 2);
 }
 

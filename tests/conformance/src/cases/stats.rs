@@ -1,7 +1,7 @@
 //! Rule 11: the counts are those of the tasks, and no task is lost.
 
 use crate::{
-    case::{Case, cases},
+    case::{Case, Rule, cases},
     stage::{Setup, Stage},
     store::Store,
 };
@@ -88,6 +88,7 @@ pub(super) fn assert_reconciled<I: AsRef<str>>(
 ) -> BTreeSet<String> {
     let mut tallies: BTreeMap<(String, String), [u64; 4]> = BTreeMap::new();
     let mut ids = BTreeSet::new();
+    let mut listed_twice = None;
     let tasks: Vec<_> = if store.lists() {
         everything(store).into_iter().map(|placed| placed.task).collect()
     } else {
@@ -95,7 +96,10 @@ pub(super) fn assert_reconciled<I: AsRef<str>>(
     };
     for task in tasks {
         assert_eq!(store.get(&task.id).unwrap(), task, "the list and the record differ");
-        assert!(ids.insert(task.id.to_string()), "task {} is in two places", task.id);
+        if !ids.insert(task.id.to_string()) {
+            listed_twice = Some(task.id.clone());
+            continue;
+        }
         let (index, status) = match task.last_known_location {
             Location::PendingList => (0, TaskStatus::Pending),
             Location::DelayedZset => (1, TaskStatus::Pending),
@@ -123,6 +127,8 @@ pub(super) fn assert_reconciled<I: AsRef<str>>(
         assert_eq!(length.unwrap(), stats.ready);
     }
     assert!(tallies.is_empty(), "queues without counts: {tallies:?}");
+    // The counts know it once, so it is the list that has it twice.
+    given(Rule::Listing, listed_twice.is_none(), || format!("{listed_twice:?} is on two pages"));
     ids
 }
 
@@ -166,6 +172,8 @@ impl Walk {
             }
             if step % 50 == 0 {
                 let there = assert_reconciled(&self.store, &self.alive);
+                let ghost = there.difference(&self.alive).next();
+                given(Rule::Records, ghost.is_none(), || format!("task {ghost:?} was deleted"));
                 assert_eq!(there, self.alive, "seed {}, step {step}", self.seed);
             }
         }
@@ -179,7 +187,9 @@ impl Walk {
         let open: Vec<_> = self.alive.iter().filter(|id| !ended(id)).cloned().collect();
         let deadline = Instant::now() + Millis::from_secs(10);
         while !open.iter().all(ended) {
-            assert!(Instant::now() < deadline, "seed {}: a task is stuck", self.seed);
+            if Instant::now() > deadline {
+                stuck(store, open);
+            }
             for tenant in TENANTS {
                 let claim = Claim { lease: LONG, ..claim_from(tenant, &[], "drain") };
                 for claimed in self::claim(store, claim) {
@@ -288,7 +298,10 @@ impl Walk {
             ..claim_from(tenant, &commands, worker)
         };
         for claimed in self::claim(&self.store, claim) {
-            assert_eq!(claimed.tenant_id, tenant);
+            let same = claimed.tenant_id == tenant;
+            given(Rule::Tenants, same, || {
+                format!("`{tenant}` got a task of `{}`", claimed.tenant_id)
+            });
             self.held.push(lease(&claimed));
         }
     }
@@ -305,7 +318,7 @@ impl Walk {
             task.status == TaskStatus::InProgress && self::lease(&task) == lease
         });
         let done = act(&self.store, lease, &mut self.random);
-        assert_eq!(done, mine, "seed {}: the fence", self.seed);
+        given(Rule::Fencing, done == mine, || format!("seed {}: it was done: {done}", self.seed));
         if !mine {
             self.held.swap_remove(index);
         }

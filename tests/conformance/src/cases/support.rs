@@ -1,6 +1,6 @@
 //! What the cases say again and again, in few words.
 
-use std::{fmt::Debug, thread, time::Duration};
+use std::{fmt::Debug, panic::panic_any, thread, time::Duration};
 
 use codeq_plugin::{
     Batch, Boxed, Claim, Claimed, Complete, Completed, Enqueue, Enqueued, ErrorKind, Extensions,
@@ -9,7 +9,10 @@ use codeq_plugin::{
 };
 
 pub(super) use crate::stage::{no_wait, waiting};
-use crate::store::Store;
+use crate::{
+    case::{Broken, Rule},
+    store::Store,
+};
 
 /// The tenant of a case that has only one.
 pub(super) const TENANT: &str = "acme";
@@ -87,25 +90,53 @@ pub(super) fn claimed_ids(store: &Store, claim: Claim) -> Vec<String> {
 }
 
 /// Claims until a task comes, and checks that it came with the first claim from `due` on.
+#[track_caller]
 pub(super) fn claim_when_due(store: &Store, claim: &Claim, due: Instant) -> Boxed<Task> {
-    at_due(due, || store.claim(claim.clone()).unwrap().tasks.into_only())
+    at_due(Rule::Delay, due, || store.claim(claim.clone()).unwrap().tasks.into_only())
+}
+
+/// Claims until a task comes whose lease runs out, and checks that it came with the first claim from
+/// `until` on.
+#[track_caller]
+pub(super) fn claim_when_expired(store: &Store, claim: &Claim, until: Instant) -> Boxed<Task> {
+    at_due(Rule::Leases, until, || store.claim(claim.clone()).unwrap().tasks.into_only())
 }
 
 /// Moves what is due until something is, and checks that it was with the first call from `due` on.
-pub(super) fn move_when_due(due: Instant, mut moves: impl FnMut() -> Result<Moved>) -> Moved {
-    at_due(due, || moves().ok().filter(|moved| moved.count > 0))
+#[track_caller]
+pub(super) fn move_when_due(store: &Store, due: Instant) -> Moved {
+    at_due(Rule::Delay, due, || store.move_due_delayed(1_000).ok().filter(|moved| moved.count > 0))
+}
+
+/// Takes back what has expired, as [`move_when_due`].
+#[track_caller]
+pub(super) fn requeue_when_expired(store: &Store, until: Instant) -> Moved {
+    let requeue = || store.requeue_expired(1_000).ok().filter(|moved| moved.count > 0);
+    at_due(Rule::Leases, until, requeue)
 }
 
 /// Asks until there is an answer, which must not come before `due`, nor be missing after it.
-fn at_due<T>(due: Instant, mut ask: impl FnMut() -> Option<T>) -> T {
+#[track_caller]
+fn at_due<T>(rule: Rule, due: Instant, mut ask: impl FnMut() -> Option<T>) -> T {
     loop {
         let before = Instant::now();
         if let Some(answer) = ask() {
-            assert!(Instant::now() >= due, "came before {due}");
+            given(rule, Instant::now() >= due, || format!("it came before {due}"));
             return answer;
         }
-        assert!(before < due, "did not come at {before}, though due {due}");
+        given(rule, before < due, || format!("it did not come at {before}, though due {due}"));
         pause();
+    }
+}
+
+/// Checks something that belongs to `rule`. In a case of another rule it is what the case builds on: if
+/// it does not hold, the case cannot be played.
+#[track_caller]
+pub(super) fn given(rule: Rule, holds: bool, what: impl FnOnce() -> String) {
+    if !holds {
+        let at = std::panic::Location::caller();
+        let file = at.file().rsplit('/').next().unwrap_or_default();
+        panic_any(Broken { rule, what: format!("{} ({file}:{})", what(), at.line()) });
     }
 }
 
@@ -151,13 +182,17 @@ pub(super) fn nack_of(task: &Task, delay: Option<Millis>, reason: &str) -> Nack 
 }
 
 /// Enqueues a task and lets it fail for the last time.
+#[track_caller]
 pub(super) fn bury(store: &Store, task: Task) -> Boxed<Task> {
     let buried = enqueue(store, Task { max_attempts: 1, ..task }).task;
     let claim = claim_from(&buried.tenant_id, &[&buried.command], "undertaker");
     let claimed = store.claim(Claim { max: 1, ..claim }).unwrap().tasks;
     let returned = nack(store, &claimed.into_only().unwrap());
     assert_eq!(returned.task.id, buried.id, "another task was in front");
-    assert_eq!(returned.task.last_known_location, Location::DlqSet);
+    let place = returned.task.last_known_location;
+    given(Rule::Attempts, place == Location::DlqSet, || {
+        format!("its last delivery failed, and it is in {place}")
+    });
     returned.task
 }
 
@@ -231,4 +266,24 @@ pub(super) fn everything(store: &Store) -> Vec<Placed> {
     } else {
         Vec::new()
     }
+}
+
+/// Ends a case in which one of these tasks never comes to its end, by the rule that keeps it from it.
+#[track_caller]
+pub(super) fn stuck(store: &Store, ids: impl IntoIterator<Item = String>) -> ! {
+    let kept = ids.into_iter().filter_map(|id| store.get(&id).ok());
+    let open = kept.into_iter().find(|task| !task.status.is_terminal());
+    let (rule, what) = match open {
+        Some(task) => {
+            let rule = match task.last_known_location {
+                Location::InprogSet => Rule::Leases,
+                Location::DelayedZset => Rule::Delay,
+                _ => Rule::Counts,
+            };
+            let (id, place) = (&task.id, task.last_known_location);
+            (rule, format!("task {id} is in {place} and never comes out of it"))
+        }
+        None => (Rule::Counts, "a task is gone".to_owned()),
+    };
+    panic_any(Broken { rule, what });
 }

@@ -1,7 +1,7 @@
 //! Rule 10: no tenant has to do with another's tasks.
 
 use crate::{
-    case::{Case, cases},
+    case::{Case, Rule, cases},
     stage::Stage,
     store::Store,
 };
@@ -132,6 +132,8 @@ fn a_claim_reports_what_moved_of_its_tenant_only(stage: &Stage) {
         }
         let claimed = store.claim(claim_from("rival", commands, "w")).unwrap();
         assert_eq!(claimed.moved.as_ref().unwrap().count, 1);
+        let told = !claimed.moved.as_ref().unwrap().arrivals.is_empty();
+        given(Rule::Reports, told, || "no arrival was reported".into());
         assert_eq!(claimed.moved.as_ref().unwrap().arrivals[0].queue.tenant_id, "rival");
     }
 }

@@ -183,6 +183,13 @@ fn holds(life: &Life<'_>, taken: &Taken<'_>) -> Vec<(Micros, Micros)> {
         }
     }
     holds.push((from, until));
+    // What another worker did to the task, be it that he had no right to, ended it.
+    let foreign = life.deeds.iter().filter(|step| {
+        worker_of(&step.deed) != Some(taken.worker) && step.succeeded() && step.begin >= taken.end
+    });
+    if let Some(end) = foreign.map(|step| step.begin).min() {
+        holds.iter_mut().for_each(|(_, until)| *until = end.min(*until));
+    }
     holds.retain(|(from, until)| from < until);
     holds
 }
@@ -442,7 +449,13 @@ fn stale_success(view: &View<'_>) -> Option<Breach> {
                     let mine = holds(life, taken)
                         .into_iter()
                         .any(|(from, until)| from <= step.begin && *end < until);
-                    if mine && released.is_none() {
+                    // Who lost it to another owner is another rule's.
+                    let robbed = life.claims.iter().any(|other| {
+                        other.worker != taken.worker
+                            && other.end > taken.begin
+                            && other.begin < *end
+                    });
+                    if mine && !robbed && released.is_none() {
                         let what =
                             format!("{}, who held task {id}, was refused: {kind}", taken.worker);
                         return breach(what, id);

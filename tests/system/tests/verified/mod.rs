@@ -2,10 +2,20 @@
 
 #![allow(dead_code, reason = "not every test needs all of it")]
 
-use std::process::Command;
+use std::{collections::BTreeSet, process::Command};
 
 use codeq_system_tests::{codeq, plugin};
 use serde_json::Value;
+
+/// How the kit starts a redis-server, reaches it, and spoils a record in it.
+pub(crate) const ON_REDIS: [&str; 6] = [
+    "--config",
+    r#"{"addr": "127.0.0.1:{port}"}"#,
+    "--backend",
+    "redis-server --port {port} --bind 127.0.0.1 --dir {dir} --save '' --appendonly no",
+    "--corrupt",
+    "redis-cli -p {port} hset codeq:tasks {id} not-json",
+];
 
 /// What came out.
 pub(crate) struct Verified {
@@ -16,7 +26,13 @@ pub(crate) struct Verified {
 
 /// Verifies a compiled plugin of this workspace.
 pub(crate) fn verify(name: &str, args: &[&str]) -> Verified {
+    verify_faulty(name, "", args)
+}
+
+/// As [`verify`], with a fault that the environment chooses.
+pub(crate) fn verify_faulty(name: &str, fault: &str, args: &[&str]) -> Verified {
     let output = Command::new(codeq())
+        .env("CODEQ_FAULT", fault)
         .args(["plugins", "verify", "--json"])
         .arg(plugin(name))
         .args(args)
@@ -49,11 +65,19 @@ impl Verified {
         with.filter_map(|case| case["case"].as_str()).collect()
     }
 
-    /// The rules of which a case failed, or was flagged.
-    pub(crate) fn broken(&self) -> std::collections::BTreeSet<&str> {
-        let broken = |case: &&Value| {
-            ["failed", "not-run", "flagged"].iter().any(|outcome| case["outcome"] == **outcome)
-        };
-        self.cases().filter(broken).filter_map(|case| case["rule"].as_str()).collect()
+    /// The rules of which a case failed. A case that was not run builds on a rule that is broken.
+    pub(crate) fn broken(&self) -> BTreeSet<&str> {
+        self.rules_with("failed")
+    }
+
+    /// The rules that have cases.
+    pub(crate) fn rules(&self) -> BTreeSet<&str> {
+        self.cases().filter_map(|case| case["rule"].as_str()).collect()
+    }
+
+    /// The rules of which a case has that outcome.
+    pub(crate) fn rules_with(&self, outcome: &str) -> BTreeSet<&str> {
+        let with = self.cases().filter(|case| case["outcome"] == outcome);
+        with.filter_map(|case| case["rule"].as_str()).collect()
     }
 }
