@@ -20,7 +20,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     cli,
-    plugins::{Found, OpenError, OpenOptions, Refusal, inspect, open_instance},
+    plugins::{Loaded, OpenError, OpenOptions, Refusal, inspect},
 };
 
 /// Verifies the plugin of the crate whose test this is: builds its library, and tries it with the
@@ -119,33 +119,34 @@ pub(crate) fn plan(quick: bool, seed: u64) -> Plan {
     if quick { Plan::quick(seed) } else { Plan::whole(seed) }
 }
 
-/// Opens stores as this host does.
+/// Opens stores as this host does, with a library that is loaded once.
 struct Loader {
-    found: Found,
+    plugin: Loaded,
     runtime: Runtime,
 }
 
 /// What an agent opens stores with.
 pub(crate) fn opener(library: &Path) -> std::result::Result<Arc<dyn Opener>, String> {
-    let found = inspect(library).map_err(|refusal| format!("{} {refusal}", refusal.code()))?;
+    let plugin = Loaded::load(library);
+    let plugin = plugin.map_err(|refusal| format!("{} {refusal}", refusal.code()))?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_time()
         .build()
         .map_err(|error| error.to_string())?;
-    Ok(Arc::new(Loader { found, runtime }))
+    Ok(Arc::new(Loader { plugin, runtime }))
 }
 
 impl Opener for Loader {
     fn manifest(&self) -> &Manifest {
-        &self.found.manifest
+        &self.plugin.manifest
     }
 
     fn open(&self, config: &Value, setup: &Setup) -> Result<InstanceBox> {
         let Setup { rules, repair_limit } = *setup;
         let options = OpenOptions { rules, repair_limit, ..OpenOptions::default() };
-        let opened = self.runtime.block_on(open_instance(&self.found, config, &options));
-        opened.map(|(_, instance)| instance).map_err(|error| match error {
+        let opened = self.runtime.block_on(self.plugin.open(config, &options));
+        opened.map_err(|error| match error {
             OpenError::Plugin { error, .. } => error,
             wrong if wrong.is_configuration() => Error::invalid_config(wrong.to_string()),
             refused => Error::internal(format!("{}: {refused}", refused.code())),

@@ -19,7 +19,11 @@ pub(super) fn load(file: &ConfigFile) -> Result<Loaded, Failure> {
 
 /// Shows the effective configuration.
 pub(super) fn show(file: &ConfigFile, json: bool) -> Result<(), Failure> {
-    let shown = load(file)?.shown;
+    let Loaded { config, mut shown, .. } = load(file)?;
+    let plugins = Plugins::discover(&config.plugin_dirs);
+    if let Some(plugin) = plugins.get(&config.persistence_provider) {
+        shown.mask_secrets_of(&plugin.manifest.config_schema);
+    }
     if json {
         let entry = |entry: &Entry| {
             let value = json!({ "value": entry.value, "origin": entry.origin.to_string() });

@@ -153,7 +153,9 @@ fn verify_with(
     } else {
         let bad = report.cases.iter().filter(|verdict| is_bad(&verdict.outcome)).count();
         let plugin = &report.plugin;
-        Err(Failure::Failed(format!("plugin `{plugin}` does not keep the contract: {bad} cases")))
+        Err(Failure::Failed(format!(
+            "plugin `{plugin}` does not keep the contract: {bad} failed or not run"
+        )))
     }
 }
 
@@ -254,7 +256,7 @@ fn show(report: &Report) {
         style::in_style(style::BAD, "does not keep the contract")
     };
     style::line(format_args!(
-        "\n{plugin} {verdict}: {passed} cases passed, {bad} failed, in {seconds:.1} s{memory}"
+        "\n{plugin} {verdict}: {passed} passed, {bad} failed, in {seconds:.1} s{memory}"
     ));
 }
 

@@ -58,6 +58,18 @@ impl Shown {
     }
 }
 
+impl Shown {
+    /// Masks what the plugin's schema calls secret: its settings with `"writeOnly": true`.
+    pub(crate) fn mask_secrets_of(&mut self, schema: &Value) {
+        let settings = self.entries.iter_mut().filter(|entry| entry.name == "persistenceConfig");
+        for (name, value) in settings.filter_map(|entry| entry.value.as_object_mut()).flatten() {
+            if schema["properties"][name.as_str()]["writeOnly"] == true {
+                mask_text(value);
+            }
+        }
+    }
+}
+
 /// A default in the form in which a file would set it; nothing if it depends.
 fn default_of(key: &Key) -> Value {
     match &key.kind {

@@ -20,6 +20,6 @@ mod refusal;
 pub use discover::{Found, Hidden, Plugins, default_dirs};
 pub(crate) use inspect::is_label;
 pub use inspect::{Inspected, inspect};
-pub(crate) use open::open_instance;
+pub(crate) use open::Loaded;
 pub use open::{OpenError, OpenOptions};
 pub use refusal::{Refusal, RefusalKind};

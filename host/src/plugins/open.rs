@@ -1,9 +1,12 @@
 //! Opening a store with a plugin.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use codeq_plugin::{
-    Context, Error, ErrorKind, Extensions, boundary::InstanceBox, manifest::Manifest, rules::Rules,
+    Context, Error, ErrorKind, Extensions,
+    boundary::{InstanceBox, PluginModuleRef},
+    manifest::Manifest,
+    rules::Rules,
 };
 use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
@@ -140,19 +143,54 @@ impl Plugins {
 }
 
 async fn open(found: &Found, config: &Value, options: &OpenOptions) -> Result<Store, OpenError> {
-    let (manifest, instance) = open_instance(found, config, options).await?;
-    Ok(Store::new(manifest, instance))
+    let contents = check(found, config, options)?;
+    let module = load::load(&contents).map_err(|kind| refused(found, kind))?;
+    let instance = open_instance(&contents.manifest, module, config, options).await?;
+    Ok(Store::new(contents.manifest, instance))
 }
 
-/// Opens a store without a handle on it.
-pub(crate) async fn open_instance(
-    found: &Found,
+/// A plugin's library in this process, to open many stores with.
+pub(crate) struct Loaded {
+    pub(crate) manifest: Manifest,
+    module: PluginModuleRef,
+}
+
+impl Loaded {
+    /// Loads a library.
+    pub(crate) fn load(path: &Path) -> Result<Loaded, Refusal> {
+        let contents = inspect::read(path)?;
+        let module = load::load(&contents).map_err(|kind| Refusal::new(path, kind))?;
+        Ok(Loaded { manifest: contents.manifest, module })
+    }
+
+    /// Opens a store without a handle on it.
+    pub(crate) async fn open(
+        &self,
+        config: &Value,
+        options: &OpenOptions,
+    ) -> Result<InstanceBox, OpenError> {
+        let name = || self.manifest.name.clone();
+        let problems = check_config(&self.manifest.config_schema, config)
+            .map_err(|kind| refused_in_memory(name(), kind))?;
+        if !problems.is_empty() {
+            return Err(OpenError::Configuration { name: name(), problems });
+        }
+        open_instance(&self.manifest, self.module, config, options).await
+    }
+}
+
+fn refused_in_memory(name: String, kind: RefusalKind) -> OpenError {
+    let refusal = Box::new(Refusal::new(Path::new(&name), kind));
+    OpenError::Refused { name, refusal }
+}
+
+async fn open_instance(
+    manifest: &Manifest,
+    module: PluginModuleRef,
     config: &Value,
     options: &OpenOptions,
-) -> Result<(Manifest, InstanceBox), OpenError> {
-    let contents = check(found, config, options)?;
-    let name = contents.manifest.name.clone();
-    let module = load::load(&contents).map_err(|kind| refused(found, kind))?;
+) -> Result<InstanceBox, OpenError> {
+    let name = manifest.name.clone();
     let context = Context {
         provider: name.as_str().into(),
         rules: options.rules,
@@ -163,7 +201,7 @@ pub(crate) async fn open_instance(
     };
     let opening = module.open()(config.to_string().into(), context);
     match bounded(opening).await {
-        Ok(instance) => Ok((contents.manifest, instance)),
+        Ok(instance) => Ok(instance),
         Err(error) => Err(OpenError::Plugin { name, error }),
     }
 }

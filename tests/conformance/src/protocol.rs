@@ -20,6 +20,8 @@ pub(crate) enum Order {
     Work { config: Value, spell: Spell },
     /// Finish all that is left of a history, then tell what became of these tasks.
     Settle { config: Value, spell: Spell, ids: Vec<String> },
+    /// Say how many tasks the backend has.
+    Look { config: Value },
     /// Open a store, and say how each of these goes until told otherwise.
     Watch { config: Value, scope: String },
     /// End the watch.
@@ -59,6 +61,8 @@ pub(crate) enum Tale {
     Word(Word),
     /// The work is over, or could not begin.
     Worked { fault: Option<String> },
+    /// So many tasks are in the queues of the backend.
+    Seen { tasks: u64 },
     /// All is settled.
     Settled(Final),
     /// How an operation of a watch went: its kind of error, if it failed.

@@ -152,7 +152,7 @@ fn load(
     hosts: u32,
     kill_after: Option<Duration>,
 ) -> Result<Result<History, String>, VerifyError> {
-    let config = world.config(&run.subject.config);
+    let config = world.config(&run.subject.config, &run.subject.manifest.config_schema);
     let scope = run.scope();
     let millis = run.plan.history_millis;
     let mut agents = Vec::new();
@@ -261,7 +261,7 @@ fn spell(run: &mut Run<'_>, scope: &str, actor: String, millis: u64, hosts: u32)
 fn hosts_apart(run: &mut Run<'_>) -> Result<(), VerifyError> {
     let began = Instant::now();
     let world = run.world()?;
-    let config = world.config(&run.subject.config);
+    let config = world.config(&run.subject.config, &run.subject.manifest.config_schema);
     let scope = run.scope();
     let mut agents = Vec::new();
     for number in 0..2 {
@@ -305,7 +305,7 @@ fn hosts_apart(run: &mut Run<'_>) -> Result<(), VerifyError> {
 fn start_again(run: &mut Run<'_>) -> Result<(), VerifyError> {
     let began = Instant::now();
     let world = run.world()?;
-    let config = world.config(&run.subject.config);
+    let config = world.config(&run.subject.config, &run.subject.manifest.config_schema);
     let scope = run.scope();
     let mut agents = [run.agent()?];
     let spell = spell(run, &scope, "h0".into(), 60_000, 1);
@@ -359,7 +359,7 @@ fn worst(mut outcomes: impl Iterator<Item = Outcome>) -> Outcome {
 fn backend_loss(run: &mut Run<'_>) -> Result<(), VerifyError> {
     for (gone, back, hangs) in [(KILLED, BACK, false), (HUNG, BACK_FROM_HANGING, true)] {
         let mut world = run.world()?;
-        let config = world.config(&run.subject.config);
+        let config = world.config(&run.subject.config, &run.subject.manifest.config_schema);
         let scope = run.scope();
         let mut agents = [run.agent()?];
         agents[0].order(&Order::Watch { config, scope });

@@ -82,6 +82,12 @@ pub enum VerifyError {
     /// The backend did not start.
     #[error("the backend: {0}")]
     Backend(String),
+    /// The backend is somebody's.
+    #[error(
+        "the backend has {0} tasks already, which the kit would claim and remove: give it a backend \
+         of its own, which --backend starts and --config reaches"
+    )]
+    NotEmpty(u64),
     /// A process that should have become an agent did not.
     #[error("no process could hold the plugin: {0}")]
     Agent(String),
@@ -100,6 +106,7 @@ pub fn verify(
 ) -> Result<Report, VerifyError> {
     let began = Instant::now();
     let mut run = Run::new(subject, rules, plan, progress)?;
+    run.look_before()?;
     run.play_cases()?;
     scenarios::play(&mut run)?;
     run.play_slow_cases()?;
@@ -241,6 +248,7 @@ impl<'a> Run<'a> {
     /// Whether stores of this configuration have one backend in common.
     fn is_shared(&self) -> bool {
         let own = names_dir(&self.subject.config) && self.subject.backend.is_none();
+        // In a directory of its own every store is alone; without one, who shares may meet others.
         !own && (self.subject.backend.is_some() || self.has(Capability::Shared))
     }
 
@@ -335,6 +343,22 @@ impl<'a> Run<'a> {
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
             }
+        }
+    }
+
+    /// Refuses a backend that the kit did not start and that has tasks.
+    fn look_before(&mut self) -> Result<(), VerifyError> {
+        if self.subject.backend.is_some() || !self.is_shared() {
+            return Ok(());
+        }
+        let config =
+            self.world()?.config(&self.subject.config, &self.subject.manifest.config_schema);
+        let mut agents = [self.agent()?];
+        agents[0].order(&Order::Look { config });
+        match self.hear(&agents, Instant::now() + CASE_LIMIT) {
+            Some((_, Some(Tale::Seen { tasks }))) if tasks > 0 => Err(VerifyError::NotEmpty(tasks)),
+            // Whatever else is wrong is found out by the cases.
+            _ => Ok(()),
         }
     }
 
@@ -483,7 +507,8 @@ impl<'a> Run<'a> {
         let scope = self.scope();
         Part {
             case,
-            config: world.config_with_port(&self.subject.config),
+            config: world
+                .config_with_port(&self.subject.config, &self.subject.manifest.config_schema),
             dir: crate::world::subdir(world.dir(), scope.trim_end_matches('.')),
             corrupt: self.subject.corrupt.as_deref().map(|command| world.fill_port(command)),
             scope,

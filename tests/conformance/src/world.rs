@@ -56,14 +56,22 @@ impl World {
         text.replace("{port}", &self.port.to_string())
     }
 
-    /// A configuration with the port and the directory filled in.
-    pub(crate) fn config(&self, template: &Value) -> Value {
-        map_texts(template, &|text| self.fill(text))
+    /// A configuration with the port and the directory filled in. A setting that is the port alone is
+    /// a number if `schema` wants one.
+    pub(crate) fn config(&self, template: &Value, schema: &Value) -> Value {
+        map_texts(&self.config_with_port(template, schema), &|text| self.fill(text))
     }
 
     /// A configuration with only the port filled in.
-    pub(crate) fn config_with_port(&self, template: &Value) -> Value {
-        map_texts(template, &|text| self.fill_port(text))
+    pub(crate) fn config_with_port(&self, template: &Value, schema: &Value) -> Value {
+        let mut filled = map_texts(template, &|text| self.fill_port(text));
+        for (name, value) in filled.as_object_mut().into_iter().flatten() {
+            let kind = &schema["properties"][name.as_str()]["type"];
+            if template[name.as_str()] == "{port}" && (kind == "integer" || kind == "number") {
+                *value = self.port.into();
+            }
+        }
+        filled
     }
 
     /// Starts the server, again if it was killed, and waits until it listens.

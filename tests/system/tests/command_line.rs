@@ -172,7 +172,7 @@ fn a_new_plugin_is_written_whole_and_with_its_name() {
     for (path, part) in [
         ("Cargo.toml", "name = \"my-shelf\""),
         ("Cargo.toml", "/plugin-interface\", default-features = false"),
-        ("src/lib.rs", "name: \"my-shelf\","),
+        ("src/lib.rs", "name: env!(\"CARGO_PKG_NAME\"),"),
         ("src/config.schema.json", "maxTasks"),
         ("tests/contract.rs", "codeq_host::verify::this_crate"),
         ("README.md", "libmy_shelf.so"),

@@ -8,8 +8,11 @@
 
 mod verified;
 
-use std::thread;
+use std::{process::Command, thread};
 
+use codeq_system_tests::{codeq, plugin, start_on};
+use codeq_test_servers::Redis;
+use serde_json::json;
 use verified::{ON_REDIS, Verified, verify};
 
 #[test]
@@ -57,6 +60,23 @@ fn a_report_names_the_rule_the_case_and_what_went_wrong() {
     let why = bad["why"].as_str().unwrap();
     assert!(why.contains("was enqueued, and is not there any more"), "{why}");
     assert!(why.contains("enqueue h0-p"), "there is no time line: {why}");
+}
+
+#[test]
+fn a_backend_that_has_tasks_is_left_alone() {
+    let redis = Redis::start();
+    let host = start_on("redis", Some(&redis), &json!({}));
+    host.client().create("render");
+    drop(host);
+    let config = json!({ "addr": redis.addr() }).to_string();
+    let output = Command::new(codeq())
+        .args(["plugins", "verify", "--quick", "--config", &config])
+        .arg(plugin("redis"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("the backend has 1 tasks already"), "{said}");
 }
 
 /// What is verified need not be well behaved. Each of these would hang or end a program that loaded it

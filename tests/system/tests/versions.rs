@@ -73,12 +73,12 @@ fn grown() -> &'static Workspace {
             )
             .replace(
                 "host/src/plugins/open.rs",
-                "        Ok(instance) => Ok((contents.manifest, instance)),\n",
+                "        Ok(instance) => Ok(instance),\n",
                 r#"        Ok(instance) => {
                     let begun = module.revision().map(|revision| revision());
                     let revised = bounded(instance.revise(2)).await.map_err(|error| error.to_string());
                     tracing::info!("revision {begun:?}, then {revised:?}");
-                    Ok((contents.manifest, instance))
+                    Ok(instance)
                 }
                 "#,
             )

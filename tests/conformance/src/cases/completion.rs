@@ -189,9 +189,10 @@ fn a_repair_needs_a_task_and_an_end(stage: &Stage) {
 fn a_result_of_another_task_is_refused(stage: &Stage) {
     let store = stage.open();
     enqueue(&store, task("a"));
-    let c = claim_one(&store, "w");
-    let mut x = completion(&c, TaskStatus::Completed);
-    x.result.task_id = "b".into();
-    let _ = store.complete(x);
-    assert!(store.get_result("a").is_err() || store.get_result("a").unwrap().task_id == "a");
+    let claimed = claim_one(&store, "w");
+    let mut foreign = completion(&claimed, TaskStatus::Completed);
+    foreign.result.task_id = "b".into();
+    assert_eq!(kind(store.complete(foreign)), ErrorKind::InvalidArgument);
+    assert_eq!(kind(store.get_result("a")), ErrorKind::NotFound);
+    complete(&store, &claimed).unwrap();
 }

@@ -51,7 +51,6 @@ pub(super) fn all() -> Vec<Case> {
         .chain(listing::cases())
         .chain(moved::cases())
         .chain(order::cases())
-        .chain(records::cases())
         .chain(retention::cases())
         .chain(sharing::cases())
         .chain(stats::cases())
@@ -61,4 +60,15 @@ pub(super) fn all() -> Vec<Case> {
         .collect();
     all.sort_by_key(|case| case.rule);
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_case_is_there_once() {
+        let names: Vec<_> = super::all().iter().map(|case| case.name).collect();
+        assert_eq!(BTreeSet::from_iter(&names).len(), names.len(), "{names:?}");
+    }
 }
