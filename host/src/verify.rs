@@ -38,7 +38,8 @@ use crate::{
 ///
 /// `{dir}` in the configuration becomes a directory of its own for every store. Arguments are those of
 /// `codeq plugins verify`, so `cargo test --test contract -- --rule 3` tries one rule. For a plugin
-/// with a backend, [`this_crate_with`] takes them from the test.
+/// with a backend, [`this_crate_with`] takes them from the test. What `cargo test` passes to all tests
+/// is understood, too: `cargo test NAME` runs this one only if the file that it is in has such a name.
 pub fn this_crate(config: &Value) -> ExitCode {
     this_crate_with(config, &[])
 }
@@ -56,19 +57,14 @@ pub fn this_crate_with(config: &Value, args: &[&str]) -> ExitCode {
         let library = env::args_os().nth(1).map(PathBuf::from).unwrap_or_default();
         return cli::agent(&library);
     }
-    match build_library() {
-        Ok(library) => cli::verify(&library, config, args),
-        Err(why) => {
-            eprintln!("error: {why}");
-            ExitCode::FAILURE
-        }
-    }
+    cli::verify(build_library, config, args)
 }
 
 /// Builds the library of the crate that cargo runs a test of.
 fn build_library() -> std::result::Result<PathBuf, String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let dir = env::var_os("CARGO_MANIFEST_DIR").ok_or("this is to be run by `cargo test`")?;
+    let manifest = Path::new(&dir).join("Cargo.toml");
     let mut command = Command::new(cargo);
     command.args(["build", "--lib", "--message-format=json-render-diagnostics"]);
     if !cfg!(debug_assertions) {
@@ -83,13 +79,16 @@ fn build_library() -> std::result::Result<PathBuf, String> {
     let files = messages
         .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
         .filter(|message| message["reason"] == "compiler-artifact")
+        // A dependency may be a library of this kind, too.
+        .filter(|message| message["manifest_path"].as_str().map(Path::new) == Some(&manifest))
         .filter_map(|message| message["filenames"].as_array().cloned())
         .flatten();
     let mut libraries = files.filter_map(|path| path.as_str().map(PathBuf::from)).filter(|path| {
         path.extension().is_some_and(|extension| extension == &env::consts::DLL_SUFFIX[1..])
     });
-    // The crate itself is built last; a dependency may be a library of this kind, too.
-    libraries.next_back().ok_or_else(|| "the crate has no `crate-type = [\"cdylib\"]`".into())
+    libraries.next().ok_or_else(|| {
+        format!("{} needs `crate-type = [\"cdylib\"]` below `[lib]`", manifest.display())
+    })
 }
 
 /// A plugin to be verified, held by processes that `agent` starts with the library's path as argument.

@@ -122,7 +122,11 @@ pub fn run() -> ExitCode {
 }
 
 /// Verifies the plugin of a crate from its test. See [`crate::verify::this_crate`].
-pub(crate) fn verify(library: &Path, config: &Value, args: &[&str]) -> ExitCode {
+pub(crate) fn verify(
+    library: impl FnOnce() -> Result<PathBuf, String>,
+    config: &Value,
+    args: &[&str],
+) -> ExitCode {
     verify::of_test(library, config, args)
 }
 

@@ -6,7 +6,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use clap::{Args, Parser};
+use clap::{ArgAction, Args, Parser};
 use codeq_conformance::{
     Figure, Outcome, Plan, Progress, Report, Rule, Verdict, agent, verify as kit,
 };
@@ -66,6 +66,39 @@ struct How {
 struct OfTest {
     #[command(flatten)]
     how: How,
+    #[command(flatten)]
+    harness: Harness,
+}
+
+/// What `cargo test` and other runners pass to all tests of a crate, of which this is one.
+#[derive(Args)]
+struct Harness {
+    /// Do nothing unless the name of this test has one of these in it.
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    #[arg(long, hide = true)]
+    exact: bool,
+    #[arg(long, hide = true)]
+    skip: Vec<String>,
+    #[arg(long, hide = true)]
+    ignored: bool,
+    #[arg(long, hide = true)]
+    list: bool,
+    /// What makes no difference here.
+    #[arg(long, hide = true, aliases = ["no-capture", "show-output", "include-ignored"])]
+    #[arg(short_alias = 'q', alias = "quiet", action = ArgAction::Count)]
+    nocapture: u8,
+    #[arg(long, hide = true, aliases = ["color", "format"])]
+    test_threads: Vec<String>,
+}
+
+impl Harness {
+    /// Whether a test of this name is meant.
+    fn selects(&self, test: &str) -> bool {
+        let is = |name: &String| if self.exact { test == name } else { test.contains(name) };
+        let named = self.names.is_empty() || self.names.iter().any(is);
+        named && !self.skip.iter().any(is) && !self.ignored
+    }
 }
 
 fn parse_config(text: &str) -> Result<Value, String> {
@@ -106,19 +139,41 @@ pub(super) fn agent(library: &Path) -> Result<(), Failure> {
 }
 
 /// Verifies the plugin of a crate from its test.
-pub(super) fn of_test(library: &Path, config: &Value, args: &[&str]) -> ExitCode {
-    // What the usual harness takes and this one does not.
-    let ours = std::env::args().skip(1).filter(|arg| arg != "--nocapture" && arg != "--quiet");
+pub(super) fn of_test(
+    library: impl FnOnce() -> Result<PathBuf, String>,
+    config: &Value,
+    args: &[&str],
+) -> ExitCode {
+    let test = match std::env::current_exe() {
+        Ok(test) => test,
+        Err(error) => return super::exit(Err(Failure::Failed(error.to_string()))),
+    };
+    let ours = std::env::args().skip(1);
     let all = ["contract".to_owned()].into_iter().chain(args.iter().map(|arg| (*arg).to_owned()));
-    let parsed = match OfTest::try_parse_from(all.chain(ours)) {
+    let OfTest { how, harness } = match OfTest::try_parse_from(all.chain(ours)) {
         Ok(parsed) => parsed,
         Err(error) => error.exit(),
     };
-    let verified =
-        std::env::current_exe().map_err(|error| Failure::Failed(error.to_string())).and_then(
-            |test| verify_with(library, &parsed.how, config.clone(), move || Command::new(&test)),
-        );
-    super::exit(verified)
+    let name = name_of(&test);
+    match (harness.selects(&name), harness.list) {
+        (true, true) => style::line(format_args!("{name}: test")),
+        (false, true) => {}
+        (false, false) => style::line(format_args!("{name}: not run, other tests were asked for")),
+        (true, false) => {
+            let agent = move || Command::new(&test);
+            let verified = library()
+                .map_err(Failure::Failed)
+                .and_then(|library| verify_with(&library, &how, config.clone(), agent));
+            return super::exit(verified);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// The name of a test, whose program cargo calls `<name>-<hash>`.
+fn name_of(program: &Path) -> String {
+    let stem = program.file_stem().unwrap_or_default().to_string_lossy();
+    stem.rsplit_once('-').map_or(&*stem, |(name, _)| name).to_owned()
 }
 
 fn verify_with(
@@ -343,5 +398,36 @@ fn duration(nanos: u64) -> String {
         0..10_000 => format!("{nanos} ns"),
         10_000..10_000_000 => format!("{:.0} µs", nanos as f64 / 1e3),
         _ => format!("{:.0} ms", nanos as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn harness(args: &[&str]) -> Harness {
+        OfTest::try_parse_from([&["contract"], args].concat()).unwrap().harness
+    }
+
+    #[test]
+    fn a_contract_test_runs_unless_others_are_asked_for() {
+        for args in [&[][..], &["tract"], &["other", "contract"], &["contract", "--exact"]] {
+            assert!(harness(args).selects("contract"), "{args:?}");
+        }
+        for args in [&["other"][..], &["tract", "--exact"], &["--skip", "con"], &["--ignored"]] {
+            assert!(!harness(args).selects("contract"), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn a_contract_test_takes_what_all_tests_are_given() {
+        let args = ["--nocapture", "--show-output", "--quiet", "-q", "--test-threads=1"];
+        let more = ["--color", "always", "--format", "terse", "--include-ignored", "--rule", "3"];
+        assert!(harness(&[&args[..], &more].concat()).selects("contract"));
+    }
+
+    #[test]
+    fn a_test_is_called_as_its_file_is() {
+        assert_eq!(name_of(Path::new("target/debug/deps/my-contract-0a1b2c")), "my-contract");
     }
 }
