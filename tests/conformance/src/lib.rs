@@ -7,7 +7,7 @@
 //!   [`stage`] of its own.
 //! - [`history`]: many workers and producers at once, in one process or several, some of which are
 //!   killed; what they saw is written down and checked afterwards.
-//! - [`verify`]: runs it all in [`agent`]s, which are processes that hold the plugin, and puts
+//! - [`mod@verify`]: runs it all in [`agent`]s, which are processes that hold the plugin, and puts
 //!   together the [`report`].
 //!
 //! The kit knows no host: whoever runs it says how a process opens a store ([`stage::Opener`]).

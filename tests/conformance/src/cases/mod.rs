@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn every_case_is_there_once() {
-        let names: Vec<_> = super::all().iter().map(|case| case.name).collect();
+        let names: Vec<_> = super::all().iter().map(|case| (case.rule, case.name)).collect();
         assert_eq!(BTreeSet::from_iter(&names).len(), names.len(), "{names:?}");
     }
 }
