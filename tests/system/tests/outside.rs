@@ -27,6 +27,8 @@ const OLDER: (&str, &str) = ("fastrand", "2.3.0");
 fn go_own_ways(author: &Author) {
     let (name, version) = OLDER;
     author.adds("dependencies", &format!("{name} = \"={version}\""));
+    // Nothing is optimized, neither the plugin nor the host that tries it: cargo's default, not ours.
+    author.adds("profile.dev", "debug = \"line-tables-only\"");
     author.adds("profile.release", "opt-level = \"s\"\ncodegen-units = 16");
 }
 
