@@ -106,9 +106,10 @@ impl Rule {
         }
     }
 
-    /// The rule of that label.
+    /// The rule of that label, or of the name that reports in JSON use.
     pub fn parse(label: &str) -> Option<Rule> {
-        Rule::ALL.into_iter().find(|rule| rule.label() == label)
+        let named = |rule: &Rule| serde_json::to_value(rule).is_ok_and(|name| name == label);
+        Rule::ALL.into_iter().find(|rule| rule.label() == label || named(rule))
     }
 }
 

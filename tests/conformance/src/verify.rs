@@ -106,10 +106,12 @@ pub fn verify(
 ) -> Result<Report, VerifyError> {
     let began = Instant::now();
     let mut run = Run::new(subject, rules, plan, progress)?;
-    run.look_before()?;
-    run.play_cases()?;
-    scenarios::play(&mut run)?;
-    run.play_slow_cases()?;
+    if run.can_be_loaded()? {
+        run.look_before()?;
+        run.play_cases()?;
+        scenarios::play(&mut run)?;
+        run.play_slow_cases()?;
+    }
     let mut cases = run.verdicts;
     cases.sort_by(|one, other| (one.rule, &one.case).cmp(&(other.rule, &other.case)));
     Ok(Report {
@@ -138,7 +140,7 @@ pub(crate) struct Run<'a> {
     prefix: String,
     unanswered: u32,
     deaths: u32,
-    agents_lost: u32,
+    lost_an_agent: bool,
     peak_memory_kib: Option<u64>,
     dir: TempDir,
     agents: u32,
@@ -208,11 +210,10 @@ impl<'a> Run<'a> {
         plan: &'a Plan,
         progress: &'a mut dyn FnMut(Progress<'_>),
     ) -> Result<Run<'a>, VerifyError> {
-        let mut rng = Rng::with_seed(plan.seed);
+        let rng = Rng::with_seed(plan.seed);
         // Two runs with one seed on one backend must not meet.
         let prefix = format!("v{:x}-", Rng::new().u32(..));
         let durability = subject.durability.unwrap_or(subject.manifest.durability);
-        rng.u32(..);
         let mut run = Run {
             subject,
             plan,
@@ -226,14 +227,13 @@ impl<'a> Run<'a> {
             prefix,
             unanswered: 0,
             deaths: 0,
-            agents_lost: 0,
+            lost_an_agent: false,
             peak_memory_kib: None,
             dir: TempDir::new()?,
             agents: 0,
             news: channel(),
         };
-        run.total = cases::all().iter().filter(|case| run.wants(case.rule)).count();
-        run.total += scenarios::names(&run).len();
+        run.total = run.wanted_names().len();
         Ok(run)
     }
 
@@ -346,6 +346,41 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Whether a process can hold the plugin at all. If not, no case is played.
+    fn can_be_loaded(&mut self) -> Result<bool, VerifyError> {
+        let began = Instant::now();
+        let outcome = match self.agent() {
+            Ok(_) => Outcome::Passed,
+            Err(VerifyError::Agent(why)) => Outcome::Failed { why },
+            Err(other) => return Err(other),
+        };
+        let loaded = outcome == Outcome::Passed;
+        if loaded && !self.wants(Rule::Life) {
+            return Ok(true);
+        }
+        let names = if loaded { Vec::new() } else { self.wanted_names() };
+        self.verdicts.push(Verdict {
+            rule: Rule::Life,
+            case: "the plugin can be loaded".into(),
+            outcome,
+            millis: millis_since(began),
+            figures: Vec::new(),
+        });
+        for (rule, name) in names {
+            let outcome = Outcome::NotRun { why: "the plugin cannot be loaded".into() };
+            let case = sentence(&name);
+            self.verdict(Verdict { rule, case, outcome, millis: 0, figures: Vec::new() });
+        }
+        Ok(loaded)
+    }
+
+    /// The cases and scenarios of the rules that are wanted.
+    fn wanted_names(&self) -> Vec<(Rule, String)> {
+        let cases = cases::all().into_iter().filter(|case| self.wants(case.rule));
+        let cases = cases.map(|case| (case.rule, case.name.to_owned()));
+        cases.chain(scenarios::names(self)).collect()
+    }
+
     /// Refuses a backend that the kit did not start and that has tasks.
     fn look_before(&mut self) -> Result<(), VerifyError> {
         if self.subject.backend.is_some() || !self.is_shared() {
@@ -412,9 +447,8 @@ impl<'a> Run<'a> {
                 None => (std::mem::take(&mut waiting), lanes),
             };
             let (taken, why) = self.play_in_one_agent(cases, &mut queue, &world, lanes)?;
-            if self.agents_lost > 0 {
-                // What a lost agent left behind would be in the way of the others.
-                self.agents_lost = 0;
+            // What a lost agent left behind would be in the way of the others.
+            if std::mem::take(&mut self.lost_an_agent) {
                 world = self.world()?;
             }
             waiting.extend(queue);
@@ -476,14 +510,14 @@ impl<'a> Run<'a> {
                 Some((_, Some(_))) => {}
                 Some((_, None)) => {
                     self.deaths += 1;
-                    self.agents_lost += 1;
+                    self.lost_an_agent = true;
                     let why = format!("the process with the plugin died: {}", agents[0].epitaph());
                     return Ok((playing.into_keys().collect(), why));
                 }
                 None => {
                     // The stuck ones are known; the others are played again.
                     agents[0].kill();
-                    self.agents_lost += 1;
+                    self.lost_an_agent = true;
                     let now = Instant::now();
                     let mut again = Vec::new();
                     for (index, began) in playing {

@@ -13,7 +13,7 @@ use std::{process::Command, thread};
 use codeq_system_tests::{codeq, plugin, start_on};
 use codeq_test_servers::Redis;
 use serde_json::json;
-use verified::{ON_REDIS, Verified, verify};
+use verified::{ON_REDIS, Verified, verify, verify_faulty};
 
 #[test]
 fn memory_keeps_the_contract() {
@@ -101,6 +101,16 @@ fn a_plugin_that_ends_its_process_ends_in_a_report() {
         let why = verified.bad().iter().filter_map(|bad| bad["why"].as_str()).collect::<String>();
         assert!(why.contains("the process with the plugin died"), "{way}: {why}");
     });
+}
+
+#[test]
+fn a_plugin_that_ends_its_process_when_it_is_loaded_ends_in_a_report() {
+    let args = ["--quick", "--config", r#"{"at": ""}"#];
+    let verified = verify_faulty("hostile", "at-loading", &args);
+    assert_eq!(verified.exit, Some(1), "{}", verified.errors);
+    let failed = verified.with("failed");
+    assert_eq!(failed, ["the plugin can be loaded"]);
+    assert!(verified.with("passed").is_empty());
 }
 
 /// Verifies the hostile plugin in several ways at a time.

@@ -21,7 +21,7 @@ pub(super) fn cases() -> impl Iterator<Item = Case> {
         #[subscriptions] a_subscription_is_found_by_each_of_its_commands_in_any_case,
         #[subscriptions] a_subscription_to_any_command_is_found_once_by_every_command,
         #[subscriptions] a_subscription_is_found_by_its_worker,
-        #[subscriptions] a_subscription_is_its_tenants,
+        #[subscriptions] #[alone] a_subscription_is_its_tenants,
         #[subscriptions] a_subscription_that_is_registered_again_replaces_itself,
         #[subscriptions] an_expired_subscription_is_never_returned,
         #[alone] #[subscriptions] a_renewed_subscription_lives_on,
@@ -334,57 +334,23 @@ fn what_has_expired_is_removed_and_counted_up_to_the_limit(stage: &Stage) {
 
 fn a_subscriber_that_registers_again_is_not_told_again_within_its_interval(stage: &Stage) {
     let store = stage.open();
-    let s = || {
-        Boxed::new(Subscription {
-            id: "s".into(),
-            worker_id: "w".into(),
-            event_types: texts(&["*"]),
-            expires_at: Instant::now() + LONG,
-            ..Subscription::default()
-        })
-    };
     let ask = || AllowNotify { subscription_id: "s".into(), min_interval: LONG };
-    store.register(s()).unwrap();
+    register(&store, subscription("s", &["*"]));
     assert!(store.allow_notify(ask()).unwrap());
-    store.register(s()).unwrap();
+    register(&store, subscription("s", &["*"]));
     assert!(!store.allow_notify(ask()).unwrap());
 }
 
 fn unregistering_does_not_count_what_has_expired(stage: &Stage) {
     let store = stage.open();
-    let s = Subscription {
-        id: "s".into(),
-        worker_id: "w".into(),
-        event_types: texts(&["*"]),
-        expires_at: Instant(1),
-        ..Subscription::default()
-    };
-    store.register(Boxed::new(s)).unwrap();
-    assert_eq!(
-        store.unregister(Unregister { worker_id: "w".into(), ..Unregister::default() }).unwrap(),
-        0
-    );
+    register(&store, Subscription { expires_at: Instant(1), ..subscription("s", &["*"]) });
+    assert_eq!(store.unregister(unregister("")).unwrap(), 0);
 }
 
 fn another_tenants_subscription_is_not_replaced(stage: &Stage) {
     let store = stage.open();
-    let s = |tenant: &str| {
-        Boxed::new(Subscription {
-            id: "s".into(),
-            tenant_id: tenant.into(),
-            worker_id: "w".into(),
-            event_types: texts(&["*"]),
-            expires_at: Instant::now() + LONG,
-            ..Subscription::default()
-        })
-    };
-    store.register(s("a")).unwrap();
-    let _ = store.register(s("b"));
-    assert_eq!(
-        store
-            .get_by_worker(ByWorker { tenant_id: "a".into(), worker_id: "w".into() })
-            .unwrap()
-            .len(),
-        1
-    );
+    register(&store, subscription("s", &["*"]));
+    let foreign = Subscription { tenant_id: "rival".into(), ..subscription("s", &["*"]) };
+    assert_eq!(kind(store.register(Boxed::new(foreign))), ErrorKind::AlreadyExists);
+    assert_eq!(by_worker(&store, TENANT, "w"), ["s"]);
 }

@@ -1,7 +1,5 @@
 //! A plugin for tests that misbehaves on demand, as its configuration says.
 
-#![forbid(unsafe_code)]
-
 use std::{future::pending, panic::panic_any, time::Duration};
 
 use codeq_plugin::{
@@ -33,6 +31,20 @@ struct Config {
 }
 
 const PAYLOAD: &str = "the payload of the panic";
+
+/// Ends the process when the library is loaded, if the environment says so.
+#[allow(unsafe_code, reason = "nothing else runs when a library is loaded")]
+#[used]
+#[cfg_attr(target_os = "macos", unsafe(link_section = "__DATA,__mod_init_func"))]
+#[cfg_attr(not(target_os = "macos"), unsafe(link_section = ".init_array"))]
+static AT_LOADING: extern "C" fn() = {
+    extern "C" fn at_loading() {
+        if std::env::var_os("CODEQ_FAULT").is_some_and(|fault| fault == "at-loading") {
+            std::process::abort();
+        }
+    }
+    at_loading
+};
 
 /// Panics when it is dropped.
 struct Bomb(bool);
