@@ -131,3 +131,98 @@ fn told(answer: &Answer, origin: i64) -> String {
         Answer::Failed { kind, text } => format!("failed: {kind}: {text}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used, reason = "a test that cannot go on says so")]
+
+    use super::*;
+    use crate::{case::Rule, history::check};
+
+    fn step(begin: i64, deed: Deed, end: i64, answer: Answer) -> Step {
+        Step { who: "h0/w0".into(), begin, deed, end: Some((end, answer)) }
+    }
+
+    fn enqueue(at: i64, id: &str) -> Step {
+        let (id, command) = (id.to_owned(), "render".to_owned());
+        let answer = Answer::Enqueued { id: id.clone(), created: true };
+        let key = String::new();
+        let deed = Deed::Enqueue { id, command, priority: 0, key, visible_at: 0, max_attempts: 4 };
+        step(at, deed, at + 10, answer)
+    }
+
+    /// A claim for 50 ms. Times are in microseconds, deadlines in milliseconds.
+    fn claim(at: i64, id: &str, worker: &str, attempts: u32) -> Step {
+        let deed =
+            Deed::Claim { worker: worker.into(), commands: vec!["render".into()], lease: 50 };
+        let got = Got {
+            id: id.into(),
+            command: "render".into(),
+            priority: 0,
+            attempts,
+            max_attempts: 4,
+            lease_until: at / 1_000 + 50,
+        };
+        step(at, deed, at + 10, Answer::Claimed { tasks: vec![got] })
+    }
+
+    fn check_of(rule: Rule) -> &'static Check {
+        check::ALL.iter().find(|check| check.rule == rule).expect("a check of that rule")
+    }
+
+    #[test]
+    fn a_history_that_does_not_hold_is_told_by_the_steps_that_show_it() {
+        let steps = vec![
+            enqueue(0, "a"),
+            enqueue(20, "b"),
+            claim(1_000, "b", "w1", 1),
+            claim(2_000, "a", "w2", 1),
+            claim(9_000, "a", "w3", 2),
+            claim(70_000, "b", "w4", 2),
+        ];
+        let history = History { steps, ..History::default() };
+        let told = explain(check_of(Rule::OneOwner), &history).expect("two owners");
+        let lines: Vec<_> = told.lines().collect();
+        assert_eq!(lines.len(), 3, "{told}");
+        assert!(lines[0].contains("w2 and w3 held task a at once"), "{told}");
+        assert!(lines[1].contains("claim by w2") && lines[2].contains("claim by w3"), "{told}");
+    }
+
+    #[test]
+    fn a_history_that_holds_is_not_told() {
+        let steps = vec![
+            enqueue(0, "a"),
+            claim(1_000, "a", "w1", 1),
+            // The first lease is over.
+            claim(52_000, "a", "w2", 2),
+        ];
+        let history = History { steps, ..History::default() };
+        for check in check::ALL {
+            assert_eq!(explain(check, &history), None, "{}", check.name);
+        }
+    }
+
+    #[test]
+    fn who_is_overtaken_is_found() {
+        let steps = vec![
+            enqueue(0, "first"),
+            enqueue(100, "second"),
+            claim(1_000, "second", "w1", 1),
+            claim(2_000, "first", "w2", 1),
+        ];
+        let history = History { steps, ..History::default() };
+        let told = explain(check_of(Rule::Order), &history).expect("an order");
+        assert!(told.starts_with("task first was enqueued before task second"), "{told}");
+    }
+
+    #[test]
+    fn an_operation_that_was_never_answered_may_have_been_done_or_not() {
+        let mut lost = claim(1_000, "a", "w1", 1);
+        lost.end = None;
+        let steps = vec![enqueue(0, "a"), lost, claim(80_000, "a", "w2", 2)];
+        let history = History { steps, ..History::default() };
+        for check in check::ALL {
+            assert_eq!(explain(check, &history), None, "{}", check.name);
+        }
+    }
+}
