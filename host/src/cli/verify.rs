@@ -240,7 +240,9 @@ impl Shown {
             Progress::Ended { verdict, done, of } => {
                 if is_bad(&verdict.outcome) {
                     self.clear();
-                    eprintln!("failed: {}: {}", verdict.rule, verdict.case);
+                    let not_run = matches!(verdict.outcome, Outcome::NotRun { .. });
+                    let ended = if not_run { "not run" } else { "failed" };
+                    eprintln!("{ended}: {}: {}", verdict.rule, verdict.case);
                 }
                 if self.live {
                     eprint!("\r\x1b[K{done}/{of} {}", verdict.case);
