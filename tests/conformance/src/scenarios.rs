@@ -169,6 +169,12 @@ fn load(
     let mut working: BTreeSet<usize> = (0..agents.len()).collect();
     let mut fault = None;
     while !working.is_empty() {
+        // Also while there is always something to hear.
+        if victim.is_some_and(|moment| Instant::now() >= moment) {
+            victim = None;
+            // Its end is heard as that of any other.
+            agents[0].kill();
+        }
         match run.hear(&agents, victim.unwrap_or(deadline)) {
             Some((place, Some(Tale::Word(word)))) => words.push((format!("h{place}"), word)),
             Some((place, Some(Tale::Worked { fault: why }))) => {
@@ -183,11 +189,7 @@ fn load(
                     fault = fault.or(Some(format!("the process with the plugin died: {epitaph}")));
                 }
             }
-            None if victim.is_some() => {
-                victim = None;
-                // Its end is heard as that of any other.
-                agents[0].kill();
-            }
+            None if victim.is_some() => {}
             None => return Ok(Err("the load did not end".into())),
         }
     }
@@ -273,7 +275,7 @@ fn hosts_apart(run: &mut Run<'_>) -> Result<(), VerifyError> {
     }
     let mut words = Vec::new();
     let deadline = Instant::now() + Duration::from_millis(run.plan.history_millis) + SETTLE_LIMIT;
-    let (mut working, mut refused) = (agents.len(), 0);
+    let (mut working, mut refused, mut died) = (agents.len(), 0, None);
     while working > 0 {
         match run.hear(&agents, deadline) {
             Some((place, Some(Tale::Word(word)))) => words.push((format!("h{place}"), word)),
@@ -282,7 +284,10 @@ fn hosts_apart(run: &mut Run<'_>) -> Result<(), VerifyError> {
                 refused += u32::from(fault.is_some());
             }
             Some((_, Some(_))) => {}
-            Some((_, None)) => working -= 1,
+            Some((place, None)) => {
+                working -= 1;
+                died = Some(agents[place].epitaph());
+            }
             None => break,
         }
     }
@@ -291,6 +296,9 @@ fn hosts_apart(run: &mut Run<'_>) -> Result<(), VerifyError> {
     let shared = owners.and_then(|check| shrink::explain(check, &history));
     let outcome = match shared {
         Some(why) => Outcome::Failed { why },
+        None if let Some(epitaph) = died => {
+            Outcome::Failed { why: format!("the process with the plugin died: {epitaph}") }
+        }
         None if working > 0 => Outcome::Failed { why: "the load did not end".into() },
         None if refused > 1 => {
             Outcome::Failed { why: "each host kept the other from opening the store".into() }
@@ -311,7 +319,9 @@ fn start_again(run: &mut Run<'_>) -> Result<(), VerifyError> {
     let spell = spell(run, &scope, "h0".into(), 60_000, 1);
     agents[0].order(&Order::Work { config, spell });
     let until = Instant::now() + Duration::from_millis(run.rng.u64(50..200));
-    while run.hear(&agents, until).is_some() {}
+    while Instant::now() < until {
+        run.hear(&agents, until);
+    }
     agents[0].kill();
     let outcome = match load(run, &world, 1, None)? {
         Ok(history) if history.acknowledged().next().is_some() => Outcome::Passed,
