@@ -16,6 +16,7 @@ pub mod service;
 pub mod store;
 pub mod verify;
 
+mod causes;
 mod nearest;
 
 pub use store::{Store, StoreError};

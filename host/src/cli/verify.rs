@@ -14,7 +14,7 @@ use codeq_plugin::{Capability, Durability};
 use serde_json::Value;
 
 use super::{Failure, style};
-use crate::verify;
+use crate::{causes::with_causes, verify};
 
 /// Arguments of `codeq plugins verify`.
 #[derive(Args)]
@@ -212,16 +212,6 @@ fn verify_with(
             "plugin `{plugin}` does not keep the contract: {bad} failed or not run"
         )))
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 /// What is seen while it goes on, on standard error: one line that changes, or on no terminal a line

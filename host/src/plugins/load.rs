@@ -32,6 +32,7 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use once_cell::sync::Lazy;
 
 use super::{RefusalKind, inspect::Contents, layout};
+use crate::causes::with_causes;
 
 /// Loads a library, or finds the same bytes loaded already.
 pub(crate) fn load(contents: &Contents) -> Result<PluginModuleRef, RefusalKind> {
@@ -49,7 +50,8 @@ pub(crate) fn load(contents: &Contents) -> Result<PluginModuleRef, RefusalKind> 
 }
 
 fn open(path: &Path) -> Result<&'static LibHeader, RefusalKind> {
-    let refused = |error: libloading::Error| RefusalKind::LoaderRefused(with_causes(&error));
+    let refused =
+        |error: libloading::Error| RefusalKind::LoaderRefused(first_line(&with_causes(&error)));
     // SAFETY: this runs the library's constructors. That they do no harm is what the operator vouches
     // for by installing the plugin where only trusted users may write, which was checked.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(refused)?;
@@ -123,16 +125,6 @@ impl Image {
         File::create_new(&path)?.write_all(bytes)?;
         Ok(Image { path })
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    first_line(&text)
 }
 
 fn first_line(text: &str) -> String {
