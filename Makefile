@@ -1,7 +1,7 @@
 # `make help` lists what there is.
 
 CARGO ?= cargo
-PLUGINS := memory redis
+PLUGINS := sqlite redis memory
 DIST := dist
 SUFFIX := $(if $(filter Darwin,$(shell uname -s)),dylib,so)
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)

@@ -61,6 +61,10 @@ impl Host {
         let addr = free_addr();
         config["port"] = addr.port().into();
         config["pluginDirs"] = json!([plugins]);
+        // A file of the host's own, for those who do not say which.
+        if config["persistenceProvider"] == "sqlite" && config["persistenceConfig"].is_null() {
+            config["persistenceConfig"] = json!({ "path": dir.path().join("codeq.db") });
+        }
         let file = dir.path().join("codeq.yml");
         // JSON is YAML.
         fs::write(&file, config.to_string()).unwrap();

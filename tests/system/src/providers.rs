@@ -1,4 +1,4 @@
-//! The same host on one provider and the other.
+//! The same host on one provider after another.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{Client, Host, plugin_dir};
 
 /// The providers that every test of behaviour runs on.
-pub const PROVIDERS: [&str; 2] = ["memory", "redis"];
+pub const PROVIDERS: [&str; 3] = ["memory", "sqlite", "redis"];
 
 /// A wait that ends early if what it is for comes to pass.
 pub const PATIENCE: Duration = Duration::from_secs(20);

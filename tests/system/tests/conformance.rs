@@ -13,7 +13,7 @@ use std::{process::Command, thread};
 use codeq_system_tests::{codeq, plugin, start_on};
 use codeq_test_servers::Redis;
 use serde_json::json;
-use verified::{ON_REDIS, Verified, verify, verify_faulty};
+use verified::{ON_REDIS, ON_SQLITE, Verified, verify, verify_faulty};
 
 #[test]
 fn memory_keeps_the_contract() {
@@ -33,6 +33,20 @@ fn redis_keeps_the_contract() {
     assert!(verified.keeps_the_contract(), "{:#?}", verified.bad());
     // With a server to stop and records to spoil there is nothing that was not tried.
     assert_eq!(verified.with("not-applicable"), [""; 0]);
+}
+
+#[test]
+fn sqlite_keeps_the_contract() {
+    let verified = verify("sqlite", &[&["--quick"][..], &ON_SQLITE].concat());
+    assert!(verified.keeps_the_contract(), "{:#?}", verified.bad());
+}
+
+#[test]
+fn sqlite_that_does_not_wait_for_the_disk_survives_its_host() {
+    let config = r#"{"path": "{dir}/codeq.db", "durability": "process"}"#;
+    let args = ["--quick", "--rule", "1", "--durability", "process", "--config", config];
+    let verified = verify("sqlite", &args);
+    assert!(verified.keeps_the_contract(), "{:#?}", verified.bad());
 }
 
 #[test]

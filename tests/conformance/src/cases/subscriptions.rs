@@ -263,12 +263,15 @@ fn a_refusal_does_not_prolong_the_interval(stage: &Stage) {
     let store = stage.open();
     register(&store, subscription("s", &["resize"]));
     let ask = AllowNotify { subscription_id: "s".into(), min_interval: Millis(60) };
+    let before = Instant::now();
     assert!(store.allow_notify(ask.clone()).unwrap());
     let due = Instant::now() + Millis(60);
     let mut allowed = false;
     while Instant::now() <= due {
         allowed |= store.allow_notify(ask.clone()).unwrap();
-        assert!(!allowed || Instant::now() >= due - Millis(10), "told twice within an interval");
+        // The store may have told the time at any moment of the first call.
+        let is_due = Instant::now() >= before + Millis(60);
+        assert!(!allowed || is_due, "told twice within an interval");
     }
     // Whoever asks all the time is told at the end of the interval all the same.
     assert!(allowed || store.allow_notify(ask).unwrap());

@@ -17,6 +17,15 @@ pub(crate) const ON_REDIS: [&str; 6] = [
     "redis-cli -p {port} hset codeq:tasks {id} not-json",
 ];
 
+/// Where the kit has sqlite keep its file, and how it spoils a record in it: with a text that is none.
+pub(crate) const ON_SQLITE: [&str; 4] = [
+    "--config",
+    r#"{"path": "{dir}/codeq.db"}"#,
+    "--corrupt",
+    "sqlite3 {dir}/codeq.db \"UPDATE bodies SET payload = CAST(x'ff' AS TEXT) \
+     WHERE seq = (SELECT seq FROM tasks WHERE id = '{id}')\"",
+];
+
 /// What came out.
 pub(crate) struct Verified {
     pub(crate) report: Value,

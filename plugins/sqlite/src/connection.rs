@@ -1,0 +1,53 @@
+//! Connections to the file: the writer's, and those of readers.
+
+use std::{path::Path, time::Duration};
+
+use codeq_plugin::Result;
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
+
+use crate::{config::Config, fault::fault, schema};
+
+/// The write-ahead log is copied into the file whenever it has grown by so many pages.
+const CHECKPOINT_PAGES: u32 = 4_000;
+/// A log that has grown beyond this, in bytes, is made smaller again.
+const LOG_BYTES: u32 = 64 << 20;
+
+/// The connection of the only writer. It makes the file if there is none.
+pub(crate) fn writer(config: &Config) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let db = open(&config.path, flags, config.lock_timeout(), config.cache_megabytes)?;
+    // Nothing is changed in a file of another program.
+    schema::version(&db, &config.path)?;
+    let set = || {
+        // That a file can shrink has to be said before anything is written to it.
+        db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+        db.pragma_update(None, "synchronous", "NORMAL")?;
+        db.pragma_update_and_check(None, "wal_autocheckpoint", CHECKPOINT_PAGES, |_| Ok(()))?;
+        db.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES, |_| Ok(()))
+    };
+    set().map_err(|error| fault(&error, &config.path))?;
+    Ok(db)
+}
+
+/// A connection that only reads.
+pub(crate) fn reader(config: &Config) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    open(&config.path, flags, config.lock_timeout(), config.cache_megabytes.min(8))
+}
+
+fn open(path: &Path, flags: OpenFlags, patience: Duration, megabytes: u32) -> Result<Connection> {
+    // Each connection is one thread's, so SQLite need not lock it.
+    let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(|error| fault(&error, path))?;
+    let set = || {
+        db.busy_timeout(patience)?;
+        // A plan that is good stays, whatever a table's statistics say.
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
+        db.pragma_update(None, "cache_size", -i64::from(megabytes) * 1024)?;
+        db.pragma_update(None, "temp_store", "MEMORY")
+    };
+    set().map_err(|error: rusqlite::Error| fault(&error, path))?;
+    Ok(db)
+}

@@ -1,0 +1,319 @@
+//! What the writer does to the file: the operations of the contract, each as a few statements inside
+//! a transaction that others share.
+//!
+//! Whoever calls brings the transaction. An operation that is refused has written nothing; one that
+//! fails in SQLite leaves the transaction to be rolled back, and [`Engine::rolled_back`] to be called.
+//!
+//! In memory is what saves statements: the queues' counts and heads, and the records of tasks that
+//! will be asked for next. All of it can be made anew from the file, and is, whenever a transaction is
+//! rolled back or another program has written to the file.
+
+mod chores;
+mod statements;
+mod subscriptions;
+mod tasks;
+
+use std::sync::Arc;
+
+use codeq_plugin::{Context, Error, Instant, Text, rules::Rules};
+use hashbrown::HashMap;
+use rusqlite::{Connection, params};
+
+use self::{chores::Chores, statements::Statements};
+use crate::{
+    fault::Outcome,
+    ids::RecentIds,
+    place::Place,
+    queues::{QueueId, Queues, Seq},
+    rows::Entry,
+};
+
+/// The file, as its only writer sees it.
+pub(crate) struct Engine<'c> {
+    sql: Statements<'c>,
+    rules: Rules,
+    repair_limit: u32,
+    queues: Queues,
+    warm: Warm,
+    ids: Arc<RecentIds>,
+    /// The ids that this transaction has brought.
+    new_ids: Vec<Text>,
+    numbers: Numbers,
+    chores: Chores,
+    /// Changes whenever another program writes to the file.
+    version: i64,
+    now: Instant,
+}
+
+/// The records of tasks that will be asked for next: those at the heads of queues, to be claimed, and
+/// those that are leased.
+#[derive(Default)]
+struct Warm {
+    entries: HashMap<Seq, Entry>,
+    bytes: usize,
+}
+
+/// How much memory warm records may take, in bytes. More tasks than that are read from the file when
+/// they are asked for.
+const WARM_BYTES: usize = 64 << 20;
+
+/// Numbers for tasks and their moves, in order, each given out once. They are reserved in the file in
+/// blocks, so that it need not be written for each.
+struct Numbers {
+    next: i64,
+    reserved: i64,
+}
+
+const BLOCK: i64 = 1 << 16;
+
+/// How many tasks each queue has in each place.
+type Counted = HashMap<QueueId, [u64; Place::COUNT]>;
+
+impl<'c> Engine<'c> {
+    pub(crate) fn new(
+        db: &'c Connection,
+        context: &Context,
+        ids: Arc<RecentIds>,
+    ) -> rusqlite::Result<Engine<'c>> {
+        let mut engine = Engine {
+            sql: Statements::prepare(db)?,
+            rules: context.rules,
+            repair_limit: context.repair_limit.max(1),
+            queues: Queues::default(),
+            warm: Warm::default(),
+            ids,
+            new_ids: Vec::new(),
+            numbers: Numbers { next: 1, reserved: 1 },
+            chores: Chores::default(),
+            version: 0,
+            now: Instant::now(),
+        };
+        engine.version = engine.data_version()?;
+        engine.load(None)?;
+        engine.load_ids()?;
+        Ok(engine)
+    }
+
+    /// Begins a group of operations, inside a transaction that has just begun.
+    pub(crate) fn begin(&mut self) -> rusqlite::Result<()> {
+        let version = self.data_version()?;
+        if version != self.version {
+            self.version = version;
+            tracing::warn!("another program has written to the file: counting anew");
+            let counted = self.count_all()?;
+            self.load(Some(&counted))?;
+            self.load_ids()?;
+        }
+        Ok(())
+    }
+
+    /// Begins one operation of the group.
+    pub(crate) fn tick(&mut self) {
+        self.now = Instant::now();
+    }
+
+    /// Ends a group of operations, before the transaction is committed.
+    pub(crate) fn finish(&mut self) -> rusqlite::Result<()> {
+        for id in self.queues.take_changed() {
+            if self.queues.drop_if_deserted(id) {
+                self.sql.drop_queue.execute([id])?;
+            } else if let Some(queue) = self.queues.get(id) {
+                let count = |place: Place| queue.counts[place as usize].cast_signed();
+                self.sql.keep_queue.execute(params![
+                    id,
+                    queue.tenant.as_str(),
+                    queue.command.as_str(),
+                    count(Place::Ready),
+                    count(Place::Delayed),
+                    count(Place::Leased),
+                    count(Place::Dead),
+                    count(Place::Completed),
+                    count(Place::Failed),
+                    count(Place::Unreadable),
+                ])?;
+            }
+        }
+        self.keep_chores()
+    }
+
+    /// Takes note that the transaction is committed.
+    pub(crate) fn committed(&mut self) {
+        self.new_ids.clear();
+        self.chores.committed(&self.ids);
+    }
+
+    /// Forgets what the file does not know after a transaction was rolled back.
+    pub(crate) fn rolled_back(&mut self) -> rusqlite::Result<()> {
+        let new_ids = std::mem::take(&mut self.new_ids);
+        self.ids.remove(&new_ids);
+        if self.chores.rolled_back() {
+            self.load_ids()?;
+        }
+        self.load(None)
+    }
+
+    /// Writes something, to see whether that can be done.
+    pub(crate) fn probe(&mut self) -> Outcome<()> {
+        self.sql.keep_meta.execute(params!["probed", self.now.0])?;
+        Ok(())
+    }
+
+    /// Reads the queues, and forgets the rest of what is in memory. What was counted is believed
+    /// rather than what the file says.
+    fn load(&mut self, counted: Option<&Counted>) -> rusqlite::Result<()> {
+        self.queues = Queues::default();
+        self.warm = Warm::default();
+        let mut rows = self.sql.all_queues.query([])?;
+        while let Some(row) = rows.next()? {
+            let mut counts = [0; Place::COUNT];
+            for (index, count) in counts.iter_mut().enumerate() {
+                *count = row.get::<_, i64>(3 + index)?.max(0).cast_unsigned();
+            }
+            let id = row.get(0)?;
+            let text = |index| row.get::<_, String>(index).map(Text::from);
+            let really = counted.map_or(counts, |all| all.get(&id).copied().unwrap_or_default());
+            self.queues.load(id, text(1)?, text(2)?, really);
+            if really != counts {
+                self.queues.mark(id);
+            }
+        }
+        drop(rows);
+        // What was reserved before may have been given out.
+        let reserved = self.meta("numbered")?.unwrap_or(1).max(self.numbers.reserved);
+        self.numbers = Numbers { next: reserved, reserved };
+        self.chores.load(&mut self.sql)
+    }
+
+    /// Counts the tasks of every queue. Costs a look at each task.
+    fn count_all(&mut self) -> rusqlite::Result<Counted> {
+        let mut counted = Counted::new();
+        let mut rows = self.sql.count_all.query([])?;
+        while let Some(row) = rows.next()? {
+            let place = Place::of_number(row.get(1)?).unwrap_or(Place::Unreadable);
+            counted.entry(row.get(0)?).or_default()[place as usize] +=
+                row.get::<_, i64>(2)?.cast_unsigned();
+        }
+        Ok(counted)
+    }
+
+    /// Reads the ids of the tasks that are not in the table of ids yet.
+    fn load_ids(&mut self) -> rusqlite::Result<()> {
+        let from = self.meta("indexed")?.unwrap_or(0);
+        let mut recent = HashMap::new();
+        let mut rows = self.sql.ids_from.query([from])?;
+        while let Some(row) = rows.next()? {
+            // An id that cannot be read cannot be asked for either.
+            if let Ok(id) = row.get_ref(0)?.as_str() {
+                recent.insert(Text::from(id), row.get(1)?);
+            }
+        }
+        self.ids.replace(recent);
+        Ok(())
+    }
+
+    fn meta(&mut self, name: &str) -> rusqlite::Result<Option<i64>> {
+        read_meta(&mut self.sql, name)
+    }
+
+    fn data_version(&mut self) -> rusqlite::Result<i64> {
+        self.sql.data_version.query_row([], |row| row.get(0))
+    }
+
+    /// The next number, for a task or a move.
+    fn number(&mut self) -> rusqlite::Result<i64> {
+        if self.numbers.next >= self.numbers.reserved {
+            self.numbers.reserved = self.numbers.next + BLOCK;
+            self.sql.keep_meta.execute(params!["numbered", self.numbers.reserved])?;
+        }
+        self.numbers.next += 1;
+        Ok(self.numbers.next - 1)
+    }
+
+    /// The number of the task with an id.
+    fn seq(&mut self, id: &str) -> rusqlite::Result<Option<Seq>> {
+        if let Some(seq) = self.ids.find(id) {
+            return Ok(Some(seq));
+        }
+        let mut rows = self.sql.find_id.query([id])?;
+        rows.next()?.map(|row| row.get(0)).transpose()
+    }
+
+    /// Takes a task's record out of memory, or reads it.
+    fn take(&mut self, seq: Seq) -> Outcome<Option<Entry>> {
+        if let Some(entry) = self.warm.take(seq) {
+            return Ok(Some(entry));
+        }
+        let mut rows = self.sql.read_task.query([seq])?;
+        let Some(row) = rows.next()? else {
+            return Ok(None);
+        };
+        Ok(Some(read_entry(&self.queues, row)?))
+    }
+
+    /// Takes the record of the task with an id.
+    fn take_by_id(&mut self, id: &str) -> Outcome<Entry> {
+        let missing = || codeq_plugin::rules::not_found(id);
+        let seq = self.seq(id)?.ok_or_else(missing)?;
+        let entry = self.take(seq)?.filter(|entry| entry.task.id == id);
+        Ok(entry.ok_or_else(missing)?)
+    }
+
+    /// Keeps a record in memory if it will be asked for next; answers with the task.
+    fn keep(&mut self, entry: Entry) -> codeq_plugin::Boxed<codeq_plugin::Task> {
+        if self.is_next(&entry) && self.warm.has_room() {
+            let task = entry.task.clone();
+            self.warm.put(entry);
+            return task;
+        }
+        entry.task
+    }
+
+    fn is_next(&self, entry: &Entry) -> bool {
+        match entry.place {
+            Place::Leased => true,
+            Place::Ready => self.queues.is_known(entry.queue, entry.position),
+            _ => false,
+        }
+    }
+}
+
+fn read_meta(sql: &mut Statements<'_>, name: &str) -> rusqlite::Result<Option<i64>> {
+    let mut rows = sql.read_meta.query([name])?;
+    rows.next()?.map(|row| row.get(0)).transpose()
+}
+
+fn read_entry(queues: &Queues, row: &rusqlite::Row<'_>) -> Result<Entry, Error> {
+    let queue = row.get::<_, QueueId>(2).ok().and_then(|id| queues.get(id));
+    let tenant = queue.map(|queue| queue.tenant.clone()).unwrap_or_default();
+    let entry = Entry::read(row, tenant)?;
+    match queue {
+        Some(_) => Ok(entry),
+        None => Err(Error::corrupt(format!(
+            "task {} (seq {} in the file) cannot be read: its queue {} is not there",
+            entry.task.id, entry.seq, entry.queue
+        ))),
+    }
+}
+
+impl Warm {
+    fn take(&mut self, seq: Seq) -> Option<Entry> {
+        let entry = self.entries.remove(&seq)?;
+        self.bytes -= Warm::size(&entry);
+        Some(entry)
+    }
+
+    fn put(&mut self, entry: Entry) {
+        self.take(entry.seq);
+        self.bytes += Warm::size(&entry);
+        self.entries.insert(entry.seq, entry);
+    }
+
+    fn has_room(&self) -> bool {
+        self.bytes < WARM_BYTES
+    }
+
+    /// About how many bytes an entry takes: its longest text, and some for the rest.
+    fn size(entry: &Entry) -> usize {
+        512 + entry.task.payload.len() + entry.task.error.len()
+    }
+}

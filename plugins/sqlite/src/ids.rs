@@ -1,0 +1,141 @@
+//! Which task has which id.
+//!
+//! Ids are random. Written one by one, each would change a page of its own: the larger the file, the
+//! more a new task would cost. So the ids of the newest tasks are in memory only, and are written
+//! to the table `ids` in bulk and in order, when enough have come together that several fall on each
+//! page. After a crash they are read again from the tasks themselves, from `meta.indexed` on.
+//!
+//! An entry, here or in the table, may outlive its task. Whoever finds one looks whether the task is
+//! there.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, RwLock, mpsc},
+    thread,
+};
+
+use codeq_plugin::Text;
+use hashbrown::HashMap;
+
+use crate::queues::Seq;
+
+/// The ids that are not in the table yet.
+#[derive(Default)]
+pub(crate) struct RecentIds(RwLock<Generations>);
+
+#[derive(Default)]
+struct Generations {
+    /// Those of the newest tasks.
+    new: HashMap<Text, Seq>,
+    /// Those that are being written to the table.
+    old: Arc<HashMap<Text, Seq>>,
+}
+
+impl RecentIds {
+    pub(crate) fn find(&self, id: &str) -> Option<Seq> {
+        let ids = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        ids.new.get(id).or_else(|| ids.old.get(id)).copied()
+    }
+
+    pub(crate) fn insert(&self, id: Text, seq: Seq) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).new.insert(id, seq);
+    }
+
+    pub(crate) fn remove(&self, ids: &[Text]) {
+        let mut generations = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for id in ids {
+            generations.new.remove(id);
+        }
+    }
+
+    /// Starts over with these.
+    pub(crate) fn replace(&self, ids: HashMap<Text, Seq>) {
+        let fresh = Generations { new: ids, old: Arc::default() };
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+    }
+
+    /// How many have come since the last batch was closed.
+    pub(crate) fn len(&self) -> usize {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).new.len()
+    }
+
+    /// Closes a batch: everything up to now, to be written to the table.
+    fn close_batch(&self) -> Arc<HashMap<Text, Seq>> {
+        let mut generations = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        generations.old = Arc::new(std::mem::take(&mut generations.new));
+        Arc::clone(&generations.old)
+    }
+
+    /// Forgets the batch, which is in the table now.
+    fn forget_batch(&self) -> Arc<HashMap<Text, Seq>> {
+        let mut generations = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut generations.old)
+    }
+}
+
+/// A batch of ids on its way into the table.
+pub(crate) struct Merge {
+    /// Every task before this one is in the table once the batch is.
+    pub(crate) up_to: Seq,
+    sorting: Mutex<mpsc::Receiver<Vec<(Text, Seq)>>>,
+    sorted: Option<std::vec::IntoIter<(Text, Seq)>>,
+}
+
+impl Merge {
+    /// Closes a batch, and sorts it in a thread of its own.
+    pub(crate) fn start(ids: &RecentIds, up_to: Seq) -> Merge {
+        let batch = ids.close_batch();
+        let (sender, sorting) = mpsc::sync_channel(1);
+        thread::spawn(move || {
+            let mut sorted: Vec<_> = batch.iter().map(|(id, seq)| (id.clone(), *seq)).collect();
+            sorted.sort_unstable();
+            // Nobody waits for it once the store is closed.
+            let _ = sender.send(sorted);
+        });
+        Merge { up_to, sorting: Mutex::new(sorting), sorted: None }
+    }
+
+    /// The next ids to write; nothing if they are not sorted yet.
+    pub(crate) fn next(&mut self, count: usize, wait: bool) -> Option<Vec<(Text, Seq)>> {
+        if self.sorted.is_none() {
+            let sorting = self.sorting.lock().unwrap_or_else(PoisonError::into_inner);
+            let sorted = if wait { sorting.recv().ok() } else { sorting.try_recv().ok() };
+            self.sorted = Some(sorted?.into_iter());
+        }
+        Some(self.sorted.as_mut()?.by_ref().take(count).collect())
+    }
+
+    /// Whether all have been handed out.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.sorted.as_ref().is_some_and(|rest| rest.len() == 0)
+    }
+
+    /// Forgets the batch once it is in the table for good.
+    pub(crate) fn finish(self, ids: &RecentIds) {
+        let batch = ids.forget_batch();
+        // Freeing many texts takes its time; the writer has better things to do.
+        thread::spawn(move || drop(batch));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_found_while_its_batch_is_on_the_way_and_a_newer_one_goes_first() {
+        let ids = RecentIds::default();
+        for (seq, id) in ["c", "a", "b"].into_iter().enumerate() {
+            ids.insert(id.into(), seq as Seq);
+        }
+        let mut merge = Merge::start(&ids, 3);
+        assert_eq!(ids.len(), 0);
+        ids.insert("a".into(), 9);
+        assert_eq!((ids.find("a"), ids.find("b")), (Some(9), Some(2)));
+        assert_eq!(merge.next(2, true).unwrap(), [("a".into(), 1), ("b".into(), 2)]);
+        assert!(!merge.is_finished());
+        assert_eq!(merge.next(2, true).unwrap(), [("c".into(), 0)]);
+        assert!(merge.is_finished());
+        merge.finish(&ids);
+        assert_eq!((ids.find("a"), ids.find("b")), (Some(9), None));
+    }
+}

@@ -1,0 +1,147 @@
+//! The store itself: opening it, asking after it, closing it.
+
+use std::{
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::{Arc, atomic::AtomicI64},
+};
+
+use codeq_plugin::{AsyncPersistence, Context, Error, Result, rules::Rules};
+use tokio::{sync::oneshot, task, time};
+
+use crate::{
+    config::Config,
+    engine::Engine,
+    fault::Outcome,
+    ids::RecentIds,
+    readers::{Readers, View},
+    sync::Syncer,
+    writer::Writer,
+};
+
+/// A store in an SQLite file.
+pub struct Sqlite {
+    writer: Arc<Writer>,
+    readers: Readers,
+    rules: Rules,
+    config: Config,
+    /// Where the tasks begin whose retention was not looked at yet.
+    unlooked: Arc<AtomicI64>,
+    /// Which file it was when it was opened.
+    file: (u64, u64),
+}
+
+impl Sqlite {
+    /// Has something written.
+    pub(crate) async fn write<A: Send + 'static>(
+        &self,
+        run: impl FnMut(&mut Engine<'_>) -> Outcome<A> + Send + 'static,
+    ) -> Result<A> {
+        self.answer(self.writer.submit(false, run)).await
+    }
+
+    /// Has something written that nobody misses if whoever asked is gone by then.
+    pub(crate) async fn write_if_awaited<A: Send + 'static>(
+        &self,
+        run: impl FnMut(&mut Engine<'_>) -> Outcome<A> + Send + 'static,
+    ) -> Result<A> {
+        self.answer(self.writer.submit(true, run)).await
+    }
+
+    /// Has something read.
+    pub(crate) async fn read<A: Send + 'static>(
+        &self,
+        read: impl FnOnce(&View<'_>) -> Outcome<A> + Send + 'static,
+    ) -> Result<A> {
+        self.answer(self.readers.ask(read)).await
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        self.rules
+    }
+
+    pub(crate) fn unlooked(&self) -> Arc<AtomicI64> {
+        Arc::clone(&self.unlooked)
+    }
+
+    async fn answer<A>(&self, receiver: oneshot::Receiver<Result<A>>) -> Result<A> {
+        match time::timeout(self.config.operation_timeout(), receiver).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => {
+                Err(Error::unavailable("the operation was interrupted; it may be tried again"))
+            }
+            Err(_) => Err(self.too_late()),
+        }
+    }
+
+    fn too_late(&self) -> Error {
+        Error::timeout(format!(
+            "{} did not answer in {} ms (operationTimeoutMs): look at the disk",
+            self.config.path.display(),
+            self.config.operation_timeout_ms
+        ))
+    }
+}
+
+impl AsyncPersistence for Sqlite {
+    type Config = Config;
+
+    async fn open(config: Config, context: Context) -> Result<Sqlite> {
+        let config = config.checked()?;
+        let rules = context.rules;
+        let opening = task::spawn_blocking(move || {
+            let ids = Arc::new(RecentIds::default());
+            let syncer = Syncer::start(&config)?;
+            let writer = Writer::start(&config, &context, Arc::clone(&ids), Arc::clone(&syncer))
+                .inspect_err(|_| syncer.close())?;
+            let readers = Readers::start(&config, &ids, &syncer)?;
+            let file = identity(&config.path)?;
+            Ok(Sqlite {
+                writer: Arc::new(writer),
+                readers,
+                rules,
+                config,
+                file,
+                unlooked: Arc::default(),
+            })
+        });
+        opening.await.unwrap_or_else(|error| {
+            Err(Error::internal("opening the file ended early").because(&error))
+        })
+    }
+
+    async fn health(&self) -> Result<()> {
+        let (path, file) = (self.config.path.clone(), self.file);
+        // A file that was removed or replaced takes writes, but nobody will find them.
+        self.read(move |_| {
+            if identity(&path)? == file {
+                return Ok(());
+            }
+            Err(Error::unavailable(format!(
+                "{} was replaced while it was in use: put the file back, or restart the host",
+                path.display()
+            ))
+            .into())
+        })
+        .await?;
+        self.write(|engine| engine.probe()).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.readers.close();
+        let writer = Arc::clone(&self.writer);
+        let closing = task::spawn_blocking(move || writer.close());
+        closing.await.map_err(|error| Error::internal("closing ended early").because(&error))
+    }
+}
+
+/// How a file is told from another of the same name.
+fn identity(path: &Path) -> Result<(u64, u64)> {
+    let metadata = path.metadata().map_err(|error| {
+        Error::unavailable(format!("{} cannot be found any more", path.display())).because(&error)
+    })?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// How long one step of a long operation may keep others waiting, at most: that of so many tasks.
+pub(crate) const STEP: usize = 64;

@@ -1,0 +1,263 @@
+//! When a group is on the disk, and what is answered then.
+//!
+//! SQLite's own `synchronous=FULL` has the writer wait for the disk at every commit. Here the
+//! connection is in the mode `NORMAL`, in which a file is as consistent after a power loss, and the
+//! log is synced by a thread of its own before anything is answered: the same promise, but the next
+//! group runs meanwhile.
+
+use std::{
+    fs::File,
+    io,
+    path::PathBuf,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use codeq_plugin::{Error, Result};
+use rusqlite::Connection;
+
+use crate::{
+    config::{Config, Durability},
+    writer::Work,
+};
+
+/// Operations that were committed together.
+pub(crate) struct Group {
+    pub(crate) work: Vec<Box<dyn Work>>,
+    pub(crate) wrote: bool,
+}
+
+/// Brings what was committed to the disk, and answers.
+pub(crate) struct Syncer {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// How many commits have begun, and how many of them are on the disk.
+    begun: AtomicU64,
+    synced: AtomicU64,
+    /// Whether groups are synced at all.
+    syncs: bool,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Option<Numbered>,
+    is_busy: bool,
+    is_closed: bool,
+    /// A sync has failed, so what was committed since may or may not be on the disk.
+    is_in_doubt: bool,
+    log: Option<Log>,
+}
+
+/// SQLite's write-ahead log. It stays the same file for as long as a connection is open.
+struct Log {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl Log {
+    fn of(config: &Config) -> Log {
+        Log { path: config.beside("-wal"), file: None }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(File::open(&self.path)?),
+        };
+        file.sync_data()
+    }
+}
+
+/// A group, and how many commits had begun when it was committed.
+struct Numbered {
+    group: Group,
+    number: u64,
+}
+
+impl Syncer {
+    /// Starts the thread that syncs.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread left.
+    pub(crate) fn start(config: &Config) -> Result<Arc<Syncer>> {
+        let log = (config.durability == Durability::Disk).then(|| Log::of(config));
+        let syncer = Arc::new(Syncer {
+            syncs: log.is_some(),
+            state: Mutex::new(State { log, ..State::default() }),
+            changed: Condvar::new(),
+            begun: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
+        });
+        if syncer.syncs {
+            let this = Arc::clone(&syncer);
+            let thread = thread::Builder::new().name("codeq-sqlite-s".into());
+            thread.spawn(move || this.live()).map_err(|error| {
+                Error::unavailable("cannot start the thread that syncs").because(&error)
+            })?;
+        }
+        Ok(syncer)
+    }
+
+    /// Says that readers may see from now on what is not on the disk yet.
+    pub(crate) fn commit_begins(&self) {
+        self.begun.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Says that a commit failed, so there is nothing of it to be seen.
+    pub(crate) fn commit_failed(&self) {
+        self.begun.fetch_sub(1, Ordering::AcqRel);
+        self.changed.notify_all();
+    }
+
+    /// Brings a group to the disk and answers it; in the caller's thread if nothing else waits for the
+    /// caller, else while the caller goes on.
+    pub(crate) fn settle(&self, group: Group, is_alone: bool) {
+        let number = self.begun.load(Ordering::Acquire);
+        if !self.syncs {
+            group.work.into_iter().for_each(Work::answer);
+            return;
+        }
+        let mut state = self.state();
+        let is_free = state.waiting.is_none() && !state.is_busy;
+        if is_free && !group.wrote {
+            drop(state);
+            self.reached(number);
+            group.work.into_iter().for_each(Work::answer);
+        } else if is_free && is_alone {
+            state.is_busy = true;
+            self.sync(state, Numbered { group, number });
+        } else {
+            while state.waiting.is_some() && !state.is_closed {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            state.waiting = Some(Numbered { group, number });
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    /// After a sync has failed: brings everything into the file itself, synced, before anything else is
+    /// promised.
+    ///
+    /// # Errors
+    ///
+    /// The disk still fails.
+    pub(crate) fn restore_trust(&self, db: &Connection) -> rusqlite::Result<()> {
+        if !self.state().is_in_doubt {
+            return Ok(());
+        }
+        let copied =
+            db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        if copied? != 0 {
+            let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+            return Err(rusqlite::Error::SqliteFailure(busy, None));
+        }
+        tracing::info!("the disk takes what is written again");
+        self.state().is_in_doubt = false;
+        self.reached(self.begun.load(Ordering::Acquire));
+        Ok(())
+    }
+
+    /// Waits until all that a reader can have seen is on the disk, so that nobody is told what a power
+    /// loss could take back.
+    pub(crate) fn wait_for_what_was_seen(&self, patience: Duration) -> Result<()> {
+        let seen = self.begun.load(Ordering::Acquire);
+        if !self.syncs || self.synced.load(Ordering::Acquire) >= seen {
+            return Ok(());
+        }
+        let deadline = Instant::now() + patience;
+        let mut state = self.state();
+        // A commit that has begun may fail.
+        let is_due =
+            || self.synced.load(Ordering::Acquire) < seen.min(self.begun.load(Ordering::Acquire));
+        while is_due() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || state.is_in_doubt || state.is_closed {
+                return Err(in_doubt());
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(())
+    }
+
+    /// Lets the thread end once everything is answered.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        while state.waiting.is_some() || state.is_busy {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.is_closed = true;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn live(&self) {
+        let mut state = self.state();
+        loop {
+            if !state.is_busy
+                && let Some(group) = state.waiting.take()
+            {
+                state.is_busy = true;
+                self.changed.notify_all();
+                self.sync(state, group);
+                state = self.state();
+            } else if state.is_closed {
+                return;
+            } else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    /// Syncs the log, whoever is busy with it, and answers.
+    fn sync(&self, mut state: MutexGuard<'_, State>, Numbered { group, number }: Numbered) {
+        let mut log = state.log.take();
+        let was_in_doubt = state.is_in_doubt;
+        drop(state);
+        let synced = match (&mut log, was_in_doubt) {
+            (_, true) => Err(in_doubt()),
+            (Some(log), _) if group.wrote => log.sync().map_err(|error| in_doubt().because(&error)),
+            _ => Ok(()),
+        };
+        if synced.is_ok() {
+            self.synced.fetch_max(number, Ordering::AcqRel);
+        }
+        let mut state = self.state();
+        state.log = log;
+        state.is_busy = false;
+        state.is_in_doubt |= synced.is_err();
+        drop(state);
+        self.changed.notify_all();
+        match synced {
+            Ok(()) => group.work.into_iter().for_each(Work::answer),
+            Err(error) => {
+                if !was_in_doubt {
+                    tracing::error!("{error}");
+                }
+                group.work.into_iter().for_each(|work| work.fail(error.clone()));
+            }
+        }
+    }
+
+    fn reached(&self, number: u64) {
+        self.synced.fetch_max(number, Ordering::AcqRel);
+        self.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn in_doubt() -> Error {
+    Error::unavailable(
+        "the disk did not take what was written, so what was asked may or may not have been done: look \
+         at the disk, and at the system's log",
+    )
+}

@@ -1,0 +1,491 @@
+//! The only thread that writes, and how operations get there and back.
+//!
+//! Operations of all callers wait in one inbox. The writer takes all that wait, runs them in one
+//! transaction and commits it once. While that group is synced to the disk, by a second thread, the
+//! next one gathers and runs; so groups form by themselves, without a timer, and a lone caller waits
+//! for nobody. An operation is answered when its group is on the disk.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use codeq_plugin::{Context, Error, Result};
+use rusqlite::{Connection, ErrorCode, Statement};
+use tokio::sync::oneshot;
+
+use crate::{
+    config::Config,
+    connection,
+    engine::Engine,
+    fault::{Failure, Outcome, fault},
+    ids::RecentIds,
+    ownership::Ownership,
+    schema,
+    sync::{Group, Syncer},
+};
+
+/// The way to the writer.
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    inbox: Mutex<Inbox>,
+    arrived: Condvar,
+}
+
+struct Inbox {
+    work: Vec<Box<dyn Work>>,
+    is_open: bool,
+}
+
+/// An operation on its way.
+pub(crate) trait Work: Send {
+    /// Runs it inside a transaction. It may be run again if that is rolled back.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong in SQLite. What the rules refuse is an answer.
+    fn run(&mut self, engine: &mut Engine<'_>) -> rusqlite::Result<()>;
+    /// Answers whoever asked.
+    fn answer(self: Box<Self>);
+    /// Tells whoever asked that it did not happen.
+    fn fail(self: Box<Self>, error: Error);
+    /// Whether somebody still waits for the answer.
+    fn is_awaited(&self) -> bool;
+}
+
+struct Job<F, A> {
+    run: F,
+    answer: Option<Result<A>>,
+    reply: oneshot::Sender<Result<A>>,
+    /// Whether to leave it if nobody waits for it any more.
+    is_optional: bool,
+}
+
+impl<F, A> Work for Job<F, A>
+where
+    F: FnMut(&mut Engine<'_>) -> Outcome<A> + Send,
+    A: Send,
+{
+    fn run(&mut self, engine: &mut Engine<'_>) -> rusqlite::Result<()> {
+        self.answer = Some(match (self.run)(engine) {
+            Ok(answer) => Ok(answer),
+            Err(Failure::Refused(error)) => Err(error),
+            Err(Failure::Broken(error)) => return Err(error),
+        });
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>) {
+        let answer = self.answer.unwrap_or_else(|| Err(Error::internal("it was not run")));
+        // Whoever asked may have gone.
+        let _ = self.reply.send(answer);
+    }
+
+    fn fail(self: Box<Self>, error: Error) {
+        let _ = self.reply.send(Err(error));
+    }
+
+    fn is_awaited(&self) -> bool {
+        !self.is_optional || !self.reply.is_closed()
+    }
+}
+
+impl Writer {
+    /// Opens the file, and starts the threads that write to it.
+    ///
+    /// # Errors
+    ///
+    /// Why the file cannot be used.
+    pub(crate) fn start(
+        config: &Config,
+        context: &Context,
+        ids: Arc<RecentIds>,
+        syncer: Arc<Syncer>,
+    ) -> Result<Writer> {
+        let lock = config.beside("-host");
+        let ownership = Ownership::take(&config.path, &lock, config.open_timeout())?;
+        let mut db = connection::writer(config)?;
+        schema::prepare(&mut db, &config.path)?;
+        let shared = Arc::new(Shared {
+            inbox: Mutex::new(Inbox { work: Vec::new(), is_open: true }),
+            arrived: Condvar::new(),
+        });
+        let room = Room {
+            shared: Arc::clone(&shared),
+            config: config.clone(),
+            context: context.clone(),
+            ids,
+            syncer,
+        };
+        let (opened, wait) = std::sync::mpsc::sync_channel(1);
+        let thread = thread::Builder::new().name("codeq-sqlite-w".into()).spawn(move || {
+            room.live(db, ownership, opened);
+        });
+        let thread = thread.map_err(|error| {
+            Error::unavailable("cannot start the thread that writes").because(&error)
+        })?;
+        let told = wait.recv();
+        told.unwrap_or_else(|_| Err(Error::internal("the thread that writes ended at once")))?;
+        Ok(Writer { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Has an operation run in the next group. The answer comes when it is as durable as the store
+    /// promises. One that is optional is left if nobody waits for it when its turn comes.
+    pub(crate) fn submit<A: Send + 'static>(
+        &self,
+        is_optional: bool,
+        run: impl FnMut(&mut Engine<'_>) -> Outcome<A> + Send + 'static,
+    ) -> oneshot::Receiver<Result<A>> {
+        let (reply, receiver) = oneshot::channel();
+        let job = Box::new(Job { run, answer: None, reply, is_optional });
+        let mut inbox = self.shared.inbox();
+        if inbox.is_open {
+            inbox.work.push(job);
+            // A writer that is at work looks into the inbox anyway.
+            if inbox.work.len() == 1 {
+                drop(inbox);
+                self.shared.arrived.notify_one();
+            }
+        } else {
+            drop(inbox);
+            job.fail(Error::closed());
+        }
+        receiver
+    }
+
+    /// Lets the writer finish what was asked of it, and waits for its end.
+    pub(crate) fn close(&self) {
+        self.stop();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic in it was told already.
+            let _ = thread.join();
+        }
+    }
+
+    fn stop(&self) {
+        self.shared.inbox().is_open = false;
+        self.shared.arrived.notify_one();
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Whoever drops a store does not wait for it.
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the writer does when nothing has been asked for a while.
+#[derive(Clone, Copy, PartialEq)]
+enum Idle {
+    /// There was work just now.
+    Fresh,
+    /// Chores are done; the log may have to be copied into the file.
+    Tidy,
+    /// There is nothing left to do.
+    Asleep,
+}
+
+/// How long nothing has to be asked before chores are done, and before the log is copied.
+const BREATH: Duration = Duration::from_millis(20);
+const REST: Duration = Duration::from_secs(1);
+
+/// What is there when the writer wakes up.
+enum Turn {
+    Work(Vec<Box<dyn Work>>),
+    Nothing,
+    Closed,
+}
+
+/// All that the writer's thread has.
+struct Room {
+    shared: Arc<Shared>,
+    config: Config,
+    context: Context,
+    ids: Arc<RecentIds>,
+    syncer: Arc<Syncer>,
+}
+
+impl Room {
+    /// The writer's life: groups, until the store is closed. When the file or this code fails in a way
+    /// that leaves doubt, everything is opened anew.
+    fn live(
+        self,
+        db: Connection,
+        ownership: Ownership,
+        opened: std::sync::mpsc::SyncSender<Result<()>>,
+    ) {
+        let mut db = Some(db);
+        let mut opened = Some(opened);
+        let mut told = String::new();
+        loop {
+            let result = match db.take() {
+                Some(db) => Ok(db),
+                None => connection::writer(&self.config),
+            };
+            let lived = result.and_then(|db| {
+                let broken = |error| fault(&error, &self.config.path);
+                let mut desk = Desk::open(&self, &db).map_err(broken)?;
+                if let Some(opened) = opened.take() {
+                    // The other end waits for exactly this.
+                    let _ = opened.send(Ok(()));
+                }
+                let lived = catch_unwind(AssertUnwindSafe(|| desk.work_until_closed()));
+                lived.unwrap_or_else(|_| {
+                    Err(Error::internal("the thread that writes panicked; it starts anew"))
+                })
+            });
+            let Err(error) = lived else { break };
+            if let Some(opened) = opened.take() {
+                let _ = opened.send(Err(error));
+                break;
+            }
+            if told != error.to_string() {
+                told = error.to_string();
+                tracing::error!("{told}");
+            }
+            // Until it works again, everybody is told why it does not.
+            match self.wait(BREATH) {
+                Turn::Work(work) => work.into_iter().for_each(|work| work.fail(error.clone())),
+                Turn::Nothing => {}
+                Turn::Closed => break,
+            }
+        }
+        self.syncer.close();
+        // Whoever asked in the meantime hears that it is over.
+        let rest = {
+            let mut inbox = self.shared.inbox();
+            inbox.is_open = false;
+            std::mem::take(&mut inbox.work)
+        };
+        rest.into_iter().for_each(|work| work.fail(Error::closed()));
+        drop(ownership);
+    }
+
+    fn wait(&self, patience: Duration) -> Turn {
+        let mut inbox = self.shared.inbox();
+        if inbox.work.is_empty() && inbox.is_open {
+            let waited = self.shared.arrived.wait_timeout(inbox, patience);
+            inbox = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if !inbox.work.is_empty() {
+            return Turn::Work(std::mem::take(&mut inbox.work));
+        }
+        if inbox.is_open { Turn::Nothing } else { Turn::Closed }
+    }
+}
+
+/// The open file, and what is needed to run a group on it.
+struct Desk<'c> {
+    room: &'c Room,
+    db: &'c Connection,
+    engine: Engine<'c>,
+    begin: Statement<'c>,
+    commit: Statement<'c>,
+    rollback: Statement<'c>,
+    idle: Idle,
+}
+
+/// What became of a group.
+enum Ran {
+    /// It is committed; whether it has written anything.
+    Committed(bool),
+    /// It is rolled back.
+    Broken(rusqlite::Error),
+}
+
+impl<'c> Desk<'c> {
+    fn open(room: &'c Room, db: &'c Connection) -> rusqlite::Result<Desk<'c>> {
+        Ok(Desk {
+            room,
+            db,
+            engine: Engine::new(db, &room.context, Arc::clone(&room.ids))?,
+            begin: db.prepare("BEGIN IMMEDIATE")?,
+            commit: db.prepare("COMMIT")?,
+            rollback: db.prepare("ROLLBACK")?,
+            idle: Idle::Fresh,
+        })
+    }
+
+    fn work_until_closed(&mut self) -> Result<()> {
+        loop {
+            let patience = match self.idle {
+                Idle::Fresh => BREATH,
+                Idle::Tidy => REST,
+                Idle::Asleep => Duration::MAX,
+            };
+            match self.room.wait(patience) {
+                Turn::Work(work) => {
+                    self.idle = Idle::Fresh;
+                    self.run_group(work)?;
+                }
+                Turn::Nothing => self.tidy_up()?,
+                Turn::Closed => {
+                    self.leave_in_order();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Runs operations in one transaction. If one of them breaks it, they are run again one by one, so
+    /// that only that one fails.
+    fn run_group(&mut self, mut work: Vec<Box<dyn Work>>) -> Result<()> {
+        if let Err(error) = self.room.syncer.restore_trust(self.db) {
+            let error = fault(&error, &self.room.config.path);
+            work.into_iter().for_each(|work| work.fail(error.clone()));
+            return Ok(());
+        }
+        work.retain(|work| work.is_awaited());
+        match self.transact(&mut work)? {
+            Ran::Committed(wrote) => {
+                let is_alone = self.room.shared.inbox().work.is_empty();
+                self.room.syncer.settle(Group { work, wrote }, is_alone);
+            }
+            Ran::Broken(error) if work.len() > 1 && is_about_one(&error) => {
+                for work in work {
+                    self.run_group(vec![work])?;
+                }
+            }
+            Ran::Broken(error) => {
+                let error = fault(&error, &self.room.config.path);
+                work.into_iter().for_each(|work| work.fail(error.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn transact(&mut self, work: &mut [Box<dyn Work>]) -> Result<Ran> {
+        let before = self.db.total_changes();
+        match self.try_transact(work) {
+            Ok(()) => {
+                self.engine.committed();
+                Ok(Ran::Committed(self.db.total_changes() != before))
+            }
+            Err(error) => {
+                self.roll_back().map_err(|error| fault(&error, &self.room.config.path))?;
+                Ok(Ran::Broken(error))
+            }
+        }
+    }
+
+    fn try_transact(&mut self, work: &mut [Box<dyn Work>]) -> rusqlite::Result<()> {
+        self.begin.execute([])?;
+        self.engine.begin()?;
+        for work in work {
+            self.engine.tick();
+            work.run(&mut self.engine)?;
+        }
+        self.engine.chore(false)?;
+        self.engine.finish()?;
+        // What readers see from here on is not on the disk yet.
+        self.room.syncer.commit_begins();
+        let committed = self.commit.execute([]);
+        if committed.is_err() {
+            self.room.syncer.commit_failed();
+        }
+        committed.map(drop)
+    }
+
+    fn roll_back(&mut self) -> rusqlite::Result<()> {
+        if !self.db.is_autocommit() {
+            self.rollback.execute([])?;
+        }
+        self.engine.rolled_back()
+    }
+
+    fn tidy_up(&mut self) -> Result<()> {
+        match self.idle {
+            Idle::Fresh => {
+                if !self.do_chores()? {
+                    self.idle = Idle::Tidy;
+                }
+            }
+            Idle::Tidy => {
+                // Space that was given back in the log is given back in the file by copying it there.
+                let mode = if self.engine.take_vacuumed() { "TRUNCATE" } else { "PASSIVE" };
+                self.checkpoint(mode);
+                self.idle = Idle::Asleep;
+            }
+            Idle::Asleep => {}
+        }
+        Ok(())
+    }
+
+    /// Does a step of the chores in a transaction of its own. Answers whether there is more.
+    fn do_chores(&mut self) -> Result<bool> {
+        match self.aside(|engine| engine.chore(true)) {
+            Ok(more) => {
+                self.engine.committed();
+                Ok(more)
+            }
+            Err(error) => {
+                // They can wait: until the disk has space again, or the other program is done.
+                tracing::debug!("chores were put off: {error}");
+                self.roll_back().map_err(|error| fault(&error, &self.room.config.path))?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Does something in a transaction of its own that nobody waits for.
+    fn aside<A>(
+        &mut self,
+        run: impl FnOnce(&mut Engine<'c>) -> rusqlite::Result<A>,
+    ) -> rusqlite::Result<A> {
+        self.begin.execute([])?;
+        self.engine.begin()?;
+        let done = run(&mut self.engine)?;
+        self.engine.finish()?;
+        self.commit.execute([])?;
+        Ok(done)
+    }
+
+    fn checkpoint(&self, mode: &str) {
+        let done = self.db.pragma_update_and_check(None, "wal_checkpoint", mode, |_| Ok(()));
+        if let Err(error) = done {
+            tracing::debug!("the log was not copied into the file: {error}");
+        }
+    }
+
+    /// Leaves a file that the next start need not mend.
+    fn leave_in_order(&mut self) {
+        // Everything that was answered is in the log already.
+        if let Err(error) = self.aside(Engine::write_all_ids) {
+            tracing::warn!("{}", fault(&error, &self.room.config.path));
+            if !self.db.is_autocommit() {
+                let _ = self.rollback.execute([]);
+            }
+        }
+        self.checkpoint("TRUNCATE");
+    }
+}
+
+/// Whether the operations beside the one that failed have a chance by themselves.
+fn is_about_one(error: &rusqlite::Error) -> bool {
+    !matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DiskFull
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::ReadOnly
+                | ErrorCode::CannotOpen
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::OutOfMemory
+        )
+    )
+}
