@@ -22,6 +22,7 @@ mod workers;
 
 use codeq_test_servers::Redis;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use course::{Course, Summary};
 use report::Report;
@@ -29,6 +30,8 @@ use report::Report;
 /// How many hosts are killed on a server that outlives them: what is at stake is the host more than
 /// the plugin.
 const ROUNDS_BESIDE_A_SERVER: u32 = 25;
+/// How many are killed that write to the disk themselves.
+const ROUNDS_ON_A_FILE: u32 = 250;
 
 /// Kills hosts of a provider, and has everything checked.
 fn kill_hosts(provider: &str, config: &Value, rounds: u32) {
@@ -50,6 +53,13 @@ fn survive(provider: &str, config: &Value, rounds: u32) -> Result<Summary, Box<R
 fn what_a_killed_host_acknowledged_is_in_redis() {
     let redis = Redis::start();
     kill_hosts("redis", &json!({ "redisAddr": redis.addr() }), ROUNDS_BESIDE_A_SERVER);
+}
+
+#[test]
+fn what_a_killed_host_acknowledged_is_in_its_sqlite_file() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("codeq.db");
+    kill_hosts("sqlite", &json!({ "persistenceConfig": { "path": path } }), ROUNDS_ON_A_FILE);
 }
 
 #[test]
