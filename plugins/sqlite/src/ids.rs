@@ -13,10 +13,37 @@ use std::{
     thread,
 };
 
-use codeq_plugin::Text;
 use hashbrown::HashMap;
+use uuid::Uuid;
 
 use crate::queues::Seq;
+
+/// An id as it is kept in memory: most are UUIDs, which take no memory of their own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Id {
+    /// One in the usual spelling.
+    Uuid(Uuid),
+    /// Any other text.
+    Text(Box<str>),
+}
+
+impl Id {
+    pub(crate) fn of(text: &str) -> Id {
+        let uuid = (text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten();
+        // Two spellings are two ids.
+        let usual =
+            |uuid: &Uuid| uuid.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text;
+        uuid.filter(usual).map_or_else(|| Id::Text(text.into()), Id::Uuid)
+    }
+
+    /// Does something with the id's text.
+    pub(crate) fn with_text<T>(&self, run: impl FnOnce(&str) -> T) -> T {
+        match self {
+            Id::Uuid(uuid) => run(uuid.as_hyphenated().encode_lower(&mut Uuid::encode_buffer())),
+            Id::Text(text) => run(text),
+        }
+    }
+}
 
 /// The ids that are not in the table yet.
 #[derive(Default)]
@@ -25,22 +52,22 @@ pub(crate) struct RecentIds(RwLock<Generations>);
 #[derive(Default)]
 struct Generations {
     /// Those of the newest tasks.
-    new: HashMap<Text, Seq>,
+    new: HashMap<Id, Seq>,
     /// Those that are being written to the table.
-    old: Arc<HashMap<Text, Seq>>,
+    old: Arc<HashMap<Id, Seq>>,
 }
 
 impl RecentIds {
-    pub(crate) fn find(&self, id: &str) -> Option<Seq> {
+    pub(crate) fn find(&self, id: &Id) -> Option<Seq> {
         let ids = self.0.read().unwrap_or_else(PoisonError::into_inner);
         ids.new.get(id).or_else(|| ids.old.get(id)).copied()
     }
 
-    pub(crate) fn insert(&self, id: Text, seq: Seq) {
+    pub(crate) fn insert(&self, id: Id, seq: Seq) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).new.insert(id, seq);
     }
 
-    pub(crate) fn remove(&self, ids: &[Text]) {
+    pub(crate) fn remove(&self, ids: &[Id]) {
         let mut generations = self.0.write().unwrap_or_else(PoisonError::into_inner);
         for id in ids {
             generations.new.remove(id);
@@ -48,7 +75,7 @@ impl RecentIds {
     }
 
     /// Starts over with these.
-    pub(crate) fn replace(&self, ids: HashMap<Text, Seq>) {
+    pub(crate) fn replace(&self, ids: HashMap<Id, Seq>) {
         let fresh = Generations { new: ids, old: Arc::default() };
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
     }
@@ -59,14 +86,14 @@ impl RecentIds {
     }
 
     /// Closes a batch: everything up to now, to be written to the table.
-    fn close_batch(&self) -> Arc<HashMap<Text, Seq>> {
+    fn close_batch(&self) -> Arc<HashMap<Id, Seq>> {
         let mut generations = self.0.write().unwrap_or_else(PoisonError::into_inner);
         generations.old = Arc::new(std::mem::take(&mut generations.new));
         Arc::clone(&generations.old)
     }
 
     /// Forgets the batch, which is in the table now.
-    fn forget_batch(&self) -> Arc<HashMap<Text, Seq>> {
+    fn forget_batch(&self) -> Arc<HashMap<Id, Seq>> {
         let mut generations = self.0.write().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut generations.old)
     }
@@ -76,8 +103,8 @@ impl RecentIds {
 pub(crate) struct Merge {
     /// Every task before this one is in the table once the batch is.
     pub(crate) up_to: Seq,
-    sorting: Mutex<mpsc::Receiver<Vec<(Text, Seq)>>>,
-    sorted: Option<std::vec::IntoIter<(Text, Seq)>>,
+    sorting: Mutex<mpsc::Receiver<Vec<(Id, Seq)>>>,
+    sorted: Option<std::vec::IntoIter<(Id, Seq)>>,
 }
 
 impl Merge {
@@ -95,7 +122,7 @@ impl Merge {
     }
 
     /// The next ids to write; nothing if they are not sorted yet.
-    pub(crate) fn next(&mut self, count: usize, wait: bool) -> Option<Vec<(Text, Seq)>> {
+    pub(crate) fn next(&mut self, count: usize, wait: bool) -> Option<Vec<(Id, Seq)>> {
         if self.sorted.is_none() {
             let sorting = self.sorting.lock().unwrap_or_else(PoisonError::into_inner);
             let sorted = if wait { sorting.recv().ok() } else { sorting.try_recv().ok() };
@@ -122,20 +149,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_id_survives_its_form_in_memory_letter_by_letter() {
+        let uuid = "1f0e8a52-6c1b-4a3e-9d5f-0123456789ab";
+        let upper = uuid.to_uppercase();
+        let odd = "{1f0e8a52-6c1b-4a3e-9d5f-012345678}";
+        for text in [uuid, &upper, odd, "", "task-7", &"ü".repeat(18)] {
+            Id::of(text).with_text(|same| assert_eq!(same, text));
+        }
+        assert!(matches!(Id::of(uuid), Id::Uuid(_)));
+        assert_ne!(Id::of(uuid), Id::of(&upper));
+    }
+
+    #[test]
     fn an_id_is_found_while_its_batch_is_on_the_way_and_a_newer_one_goes_first() {
         let ids = RecentIds::default();
-        for (seq, id) in ["c", "a", "b"].into_iter().enumerate() {
-            ids.insert(id.into(), seq as Seq);
+        let id = Id::of;
+        for (seq, text) in ["c", "a", "b"].into_iter().enumerate() {
+            ids.insert(id(text), seq as Seq);
         }
         let mut merge = Merge::start(&ids, 3);
         assert_eq!(ids.len(), 0);
-        ids.insert("a".into(), 9);
-        assert_eq!((ids.find("a"), ids.find("b")), (Some(9), Some(2)));
-        assert_eq!(merge.next(2, true).unwrap(), [("a".into(), 1), ("b".into(), 2)]);
+        ids.insert(id("a"), 9);
+        assert_eq!((ids.find(&id("a")), ids.find(&id("b"))), (Some(9), Some(2)));
+        assert_eq!(merge.next(2, true).unwrap(), [(id("a"), 1), (id("b"), 2)]);
         assert!(!merge.is_finished());
-        assert_eq!(merge.next(2, true).unwrap(), [("c".into(), 0)]);
+        assert_eq!(merge.next(2, true).unwrap(), [(id("c"), 0)]);
         assert!(merge.is_finished());
         merge.finish(&ids);
-        assert_eq!((ids.find("a"), ids.find("b")), (Some(9), None));
+        assert_eq!((ids.find(&id("a")), ids.find(&id("b"))), (Some(9), None));
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! - [`store`]: [`Sqlite`], which opens the store; [`tasks`], [`results`] and [`subscriptions`]
 //!   implement the storage traits: an operation is handed to the writer, a question to a reader.
-//! - [`writer`]: the thread that runs groups, and [`sync`]: when they are on the disk and answered.
+//! - [`writer`]: the thread that runs groups; [`enqueues`]: what it is given most;
+//!   [`sync`]: when groups are on the disk and answered.
 //! - [`engine`]: the operations, as statements, with [`queues`] and [`ids`] as what it keeps in
 //!   memory.
 //! - [`readers`]: threads that read; [`reading`] and [`list`]: what they look up.
@@ -19,6 +20,7 @@
 mod config;
 mod connection;
 mod engine;
+mod enqueues;
 mod fault;
 mod ids;
 mod list;

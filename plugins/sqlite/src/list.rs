@@ -46,7 +46,7 @@ impl View<'_> {
                         let cursor = serde_json::to_string(last).unwrap_or_default().into();
                         return Ok(Page { tasks, cursor });
                     }
-                    let Position { rank, arrival } = entry.position;
+                    let Position { rank, arrival } = entry.at.position;
                     last = Some((tenant.clone(), command.clone(), place.number(), rank, arrival));
                     tasks.push(placed(entry));
                 }
@@ -117,8 +117,8 @@ fn wanted(list: &ListTasks, place: Place) -> bool {
 }
 
 fn placed(entry: Entry) -> Placed {
-    let visible_at = match entry.place {
-        Place::Delayed => Instant(entry.position.rank),
+    let visible_at = match entry.at.place {
+        Place::Delayed => Instant(entry.at.position.rank),
         _ => Instant::EPOCH,
     };
     Placed { task: entry.task, visible_at }

@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     connection,
     fault::{Failure, Outcome},
-    ids::RecentIds,
+    ids::{Id, RecentIds},
     queues::Seq,
     sync::Syncer,
 };
@@ -49,7 +49,7 @@ impl View<'_> {
     /// The number of the task with an id; the task may be gone.
     pub(crate) fn seq(&self, id: &str) -> rusqlite::Result<Option<Seq>> {
         // What is in memory first: an id leaves it only once the table has it.
-        if let Some(seq) = self.ids.find(id) {
+        if let Some(seq) = self.ids.find(&Id::of(id)) {
             return Ok(Some(seq));
         }
         let mut find = self.db.prepare_cached("SELECT seq FROM ids WHERE id = ?1")?;

@@ -162,7 +162,7 @@ pub(crate) fn read_with_tenant(row: &Row<'_>) -> Result<Entry, Error> {
         Some(_) => Ok(entry),
         None => Err(Error::corrupt(format!(
             "task {} (seq {} in the file) cannot be read: its queue {} is not there",
-            entry.task.id, entry.seq, entry.queue
+            entry.task.id, entry.at.seq, entry.at.queue
         ))),
     }
 }

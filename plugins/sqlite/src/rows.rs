@@ -42,13 +42,19 @@ pub(crate) use subscription_columns;
 /// A task, and where it is.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
+    pub(crate) at: Spot,
+    pub(crate) task: Boxed<Task>,
+}
+
+/// Where a task is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spot {
     pub(crate) seq: Seq,
     pub(crate) queue: QueueId,
     pub(crate) place: Place,
     pub(crate) position: Position,
     /// When to look whether its retention has ended, if not in the order of `seq`.
     pub(crate) look_at: Option<Instant>,
-    pub(crate) task: Boxed<Task>,
 }
 
 impl Entry {
@@ -185,7 +191,8 @@ impl Columns<'_> {
         self.next = 0;
         let seq = self.number()?;
         task.id = self.text()?;
-        Ok(Entry { seq, queue, place, position, look_at, task: Boxed::new(task) })
+        let at = Spot { seq, queue, place, position, look_at };
+        Ok(Entry { at, task: Boxed::new(task) })
     }
 
     fn result(&mut self, task_id: &str) -> Read<TaskResult> {

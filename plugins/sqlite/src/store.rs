@@ -16,7 +16,7 @@ use crate::{
     ids::RecentIds,
     readers::{Readers, View},
     sync::Syncer,
-    writer::Writer,
+    writer::{Work, Writer},
 };
 
 /// A store in an SQLite file.
@@ -38,6 +38,16 @@ impl Sqlite {
         run: impl FnMut(&mut Engine<'_>) -> Outcome<A> + Send + 'static,
     ) -> Result<A> {
         self.answer(self.writer.submit(false, run)).await
+    }
+
+    /// Has something written that comes as more than a function.
+    pub(crate) async fn hand_in<A>(
+        &self,
+        work: impl FnOnce(oneshot::Sender<Result<A>>) -> Box<dyn Work>,
+    ) -> Result<A> {
+        let (reply, receiver) = oneshot::channel();
+        self.writer.hand_in(work(reply));
+        self.answer(receiver).await
     }
 
     /// Has something written that nobody misses if whoever asked is gone by then.

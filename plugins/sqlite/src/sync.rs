@@ -136,8 +136,12 @@ impl Syncer {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             state.waiting = Some(Numbered { group, number });
-            drop(state);
             self.changed.notify_all();
+            // The next group gathers until this one is on its way: two at a time are enough to keep
+            // both the disk and the writer busy, and the larger a group is, the less it costs.
+            while state.waiting.is_some() && !state.is_closed {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
         }
     }
 

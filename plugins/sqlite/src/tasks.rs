@@ -8,6 +8,7 @@ use codeq_plugin::{
 
 use crate::{
     Sqlite,
+    enqueues::Enqueues,
     fault::{Failure, Outcome},
     place::Place,
     store::STEP,
@@ -40,7 +41,7 @@ impl AsyncTaskStorage for Sqlite {
     }
 
     async fn enqueue(&self, batch: Vec<Enqueue>) -> Answers<Enqueued> {
-        self.write(move |engine| each(&batch, |enqueue| engine.enqueue(enqueue))).await
+        self.hand_in(|reply| Enqueues::new(batch, reply)).await
     }
 
     async fn claim(&self, claim: Claim) -> Result<Claimed> {

@@ -143,20 +143,23 @@ impl Writer {
         run: impl FnMut(&mut Engine<'_>) -> Outcome<A> + Send + 'static,
     ) -> oneshot::Receiver<Result<A>> {
         let (reply, receiver) = oneshot::channel();
-        let job = Box::new(Job { run, answer: None, reply, is_optional });
-        let mut inbox = self.shared.inbox();
-        if inbox.is_open {
-            inbox.work.push(job);
-            // A writer that is at work looks into the inbox anyway.
-            if inbox.work.len() == 1 {
-                drop(inbox);
-                self.shared.arrived.notify_one();
-            }
-        } else {
-            drop(inbox);
-            job.fail(Error::closed());
-        }
+        self.hand_in(Box::new(Job { run, answer: None, reply, is_optional }));
         receiver
+    }
+
+    /// Has an operation run in the next group.
+    pub(crate) fn hand_in(&self, work: Box<dyn Work>) {
+        let mut inbox = self.shared.inbox();
+        if !inbox.is_open {
+            drop(inbox);
+            return work.fail(Error::closed());
+        }
+        inbox.work.push(work);
+        // A writer that is at work looks into the inbox anyway.
+        if inbox.work.len() == 1 {
+            drop(inbox);
+            self.shared.arrived.notify_one();
+        }
     }
 
     /// Lets the writer finish what was asked of it, and waits for its end.

@@ -115,7 +115,7 @@ impl Engine<'_> {
         // Sorting is under way; whoever is idle need not look again at once.
         let Some(ids) = merge.next(count, wait) else { return Ok(false) };
         for (id, seq) in ids {
-            self.sql.keep_id.execute(params![id.as_str(), seq])?;
+            id.with_text(|id| self.sql.keep_id.execute(params![id, seq]))?;
         }
         if merge.is_finished() {
             self.sql.keep_meta.execute(params!["indexed", merge.up_to])?;

@@ -19,13 +19,14 @@ use codeq_plugin::{Context, Error, Instant, Text, rules::Rules};
 use hashbrown::HashMap;
 use rusqlite::{Connection, params};
 
+pub(crate) use self::tasks::Enqueueing;
 use self::{chores::Chores, statements::Statements};
 use crate::{
     fault::Outcome,
-    ids::RecentIds,
+    ids::{Id, RecentIds},
     place::Place,
     queues::{QueueId, Queues, Seq},
-    rows::Entry,
+    rows::{Entry, Spot},
 };
 
 /// The file, as its only writer sees it.
@@ -37,7 +38,7 @@ pub(crate) struct Engine<'c> {
     warm: Warm,
     ids: Arc<RecentIds>,
     /// The ids that this transaction has brought.
-    new_ids: Vec<Text>,
+    new_ids: Vec<Id>,
     numbers: Numbers,
     chores: Chores,
     /// Changes whenever another program writes to the file.
@@ -204,7 +205,7 @@ impl<'c> Engine<'c> {
         while let Some(row) = rows.next()? {
             // An id that cannot be read cannot be asked for either.
             if let Ok(id) = row.get_ref(0)?.as_str() {
-                recent.insert(Text::from(id), row.get(1)?);
+                recent.insert(Id::of(id), row.get(1)?);
             }
         }
         self.ids.replace(recent);
@@ -231,7 +232,7 @@ impl<'c> Engine<'c> {
 
     /// The number of the task with an id.
     fn seq(&mut self, id: &str) -> rusqlite::Result<Option<Seq>> {
-        if let Some(seq) = self.ids.find(id) {
+        if let Some(seq) = self.ids.find(&Id::of(id)) {
             return Ok(Some(seq));
         }
         let mut rows = self.sql.find_id.query([id])?;
@@ -260,7 +261,7 @@ impl<'c> Engine<'c> {
 
     /// Keeps a record in memory if it will be asked for next; answers with the task.
     fn keep(&mut self, entry: Entry) -> codeq_plugin::Boxed<codeq_plugin::Task> {
-        if self.is_next(&entry) && self.warm.has_room() {
+        if self.is_next(&entry.at) && self.warm.has_room() {
             let task = entry.task.clone();
             self.warm.put(entry);
             return task;
@@ -268,10 +269,10 @@ impl<'c> Engine<'c> {
         entry.task
     }
 
-    fn is_next(&self, entry: &Entry) -> bool {
-        match entry.place {
+    fn is_next(&self, at: &Spot) -> bool {
+        match at.place {
             Place::Leased => true,
-            Place::Ready => self.queues.is_known(entry.queue, entry.position),
+            Place::Ready => self.queues.is_known(at.queue, at.position),
             _ => false,
         }
     }
@@ -290,7 +291,7 @@ fn read_entry(queues: &Queues, row: &rusqlite::Row<'_>) -> Result<Entry, Error> 
         Some(_) => Ok(entry),
         None => Err(Error::corrupt(format!(
             "task {} (seq {} in the file) cannot be read: its queue {} is not there",
-            entry.task.id, entry.seq, entry.queue
+            entry.task.id, entry.at.seq, entry.at.queue
         ))),
     }
 }
@@ -303,9 +304,9 @@ impl Warm {
     }
 
     fn put(&mut self, entry: Entry) {
-        self.take(entry.seq);
+        self.take(entry.at.seq);
         self.bytes += Warm::size(&entry);
-        self.entries.insert(entry.seq, entry);
+        self.entries.insert(entry.at.seq, entry);
     }
 
     fn has_room(&self) -> bool {

@@ -7,6 +7,9 @@ use crate::rows::{entry_columns, subscription_columns};
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident: $sql:expr;)*) => {
         /// Every statement that the writer runs.
+        ///
+        /// What is run for every task is an `INSERT` that does not replace: one that may has SQLite
+        /// keep what it would need to undo half of it.
         pub(super) struct Statements<'c> {
             $($(#[$doc])* pub(super) $name: Statement<'c>,)*
         }
@@ -54,12 +57,12 @@ statements! {
                  ORDER BY rank, arrival LIMIT 1";
     place_of: "SELECT queue, place, rank, arrival FROM tasks WHERE seq = ?1";
 
-    keep_task: "INSERT OR REPLACE INTO tasks (seq, queue, place, rank, arrival, created_at, \
+    add_task: "INSERT INTO tasks (seq, queue, place, rank, arrival, created_at, \
                 updated_at, look_at, status, location, attempts, lease_until, id, worker, error, \
                 result_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
                 ?15, ?16)";
-    keep_body: "INSERT OR REPLACE INTO bodies (seq, command, priority, max_attempts, webhook, \
-                trace_parent, trace_state, extensions, payload) \
+    add_body: "INSERT INTO bodies (seq, command, priority, max_attempts, webhook, \
+               trace_parent, trace_state, extensions, payload) \
                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     move_task: "UPDATE tasks SET place = ?2, rank = ?3, arrival = ?4, updated_at = ?5, status = ?6, \
                 location = ?7, attempts = ?8, lease_until = ?9, worker = ?10, error = ?11, \
@@ -69,8 +72,8 @@ statements! {
     drop_task: "DELETE FROM tasks WHERE seq = ?1";
     drop_body: "DELETE FROM bodies WHERE seq = ?1";
 
-    keep_result: "INSERT OR REPLACE INTO results (seq, status, completed_at, error, artifacts, \
-                  extensions, result) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    add_result: "INSERT OR IGNORE INTO results (seq, status, completed_at, error, artifacts, \
+                 extensions, result) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     drop_result: "DELETE FROM results WHERE seq = ?1";
 
     find_key: "SELECT seq, until FROM idempotency WHERE tenant = ?1 AND key = ?2";

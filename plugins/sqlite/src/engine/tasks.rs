@@ -5,9 +5,9 @@
 //! ever in two, or in none.
 
 use codeq_plugin::{
-    Arrival, Batch, Boxed, Claim, Claimed, Complete, Completed, Enqueue, Enqueued, Error, Extend,
-    Finish, Instant, Lease, Millis, Moved, Nack, Placed, Queue as QueueKey, Result, Returned,
-    Tally, Task, TaskKey, TaskResult, queue_name,
+    Arrival, Batch, Boxed, Claim, Claimed, Complete, Completed, Enqueue, Error, Extend, Finish,
+    Instant, Lease, Millis, Moved, Nack, Placed, Queue as QueueKey, Result, Returned, Tally, Task,
+    TaskKey, TaskResult, queue_name,
     rules::{self, Jitter, Placement},
 };
 use rusqlite::params;
@@ -15,13 +15,23 @@ use rusqlite::params;
 use super::{Engine, read_entry};
 use crate::{
     fault::{Failure, Outcome},
+    ids::Id,
     place::{Place, Position},
     queues::{DUE, Next, QueueId, Seq},
-    rows::{self, Entry},
+    rows::{self, Entry, Spot},
 };
 
 /// How many tasks are read ahead when a queue's first ones are not known.
 const READ_AHEAD: i64 = 64;
+
+/// What became of an enqueue.
+pub(crate) enum Enqueueing {
+    Created {
+        awoke: bool,
+    },
+    /// There is a task with its idempotency key.
+    Found(Boxed<Task>),
+}
 
 impl Engine<'_> {
     pub(crate) fn save(&mut self, placed: &Placed) -> Outcome<()> {
@@ -33,12 +43,14 @@ impl Engine<'_> {
             Some((seq, queue, place, position)) => {
                 self.warm.take(seq);
                 self.queues.leave(queue, place, position);
+                self.sql.drop_task.execute([seq])?;
+                self.sql.drop_body.execute([seq])?;
                 seq
             }
             None => self.new_seq(&task)?,
         };
-        let (entry, _) = self.insert(seq, task, placement, look_at)?;
-        self.keep(entry);
+        let (at, _) = self.insert(seq, &task, placement, look_at)?;
+        self.keep(Entry { at, task });
         Ok(())
     }
 
@@ -47,27 +59,31 @@ impl Engine<'_> {
         self.remove(seq, queue, place, position)
     }
 
-    pub(crate) fn enqueue(&mut self, enqueue: &Enqueue) -> Outcome<Enqueued> {
+    /// Puts a task into its queue. The new task is the one in `enqueue`, which this changes in place: a
+    /// copy for the answer would be a good part of the work.
+    pub(crate) fn enqueue(&mut self, enqueue: &mut Enqueue) -> Outcome<Enqueueing> {
         let Enqueue { task, visible_at, idempotency_key: key, .. } = enqueue;
         check(task)?;
         if let Some(task) = self.remembered(&task.tenant_id, key)? {
-            return Ok(Enqueued { task, created: false, awoke: false });
+            return Ok(Enqueueing::Found(task));
         }
         if self.find(&task.id)?.is_some() {
             let message = format!("there is a task {} already", task.id);
             return Err(Error::already_exists(message).into());
         }
-        let mut task = task.clone();
-        let placement = self.rules.enqueue(&mut task, *visible_at, self.now);
-        let seq = self.new_seq(&task)?;
+        let placement = self.rules.enqueue(task, *visible_at, self.now);
+        let seq = self.new_seq(task)?;
         // Retention is looked at in the order of `seq`, unless the task outlives those around it.
-        let (entry, awoke) = self.insert(seq, task, placement, None)?;
+        let (at, awoke) = self.insert(seq, task, placement, None)?;
         if !key.is_empty() {
             let until = self.now + self.rules.idempotency_window;
-            let tenant = entry.task.tenant_id.as_str();
+            let tenant = task.tenant_id.as_str();
             self.sql.keep_key.execute(params![until.0, seq, tenant, key.as_str()])?;
         }
-        Ok(Enqueued { task: self.keep(entry), created: true, awoke })
+        if self.is_next(&at) && self.warm.has_room() {
+            self.warm.put(Entry { at, task: task.clone() });
+        }
+        Ok(Enqueueing::Created { awoke })
     }
 
     pub(crate) fn claim(&mut self, claim: &Claim) -> Outcome<Claimed> {
@@ -170,7 +186,7 @@ impl Engine<'_> {
             task.result_key = task.id.clone();
             Ok(placement)
         })?;
-        self.keep_result(entry.seq, result)?;
+        self.keep_result(entry.at.seq, result)?;
         Ok(Completed { task: self.keep(entry) })
     }
 
@@ -212,19 +228,19 @@ impl Engine<'_> {
                 }
                 Err(broken) => return Err(broken),
             };
-            let placement = match entry.place {
-                Place::Delayed => Placement::Delayed(Instant(entry.position.rank)),
-                Place::Leased => Placement::Leased(Instant(entry.position.rank)),
+            let placement = match entry.at.place {
+                Place::Delayed => Placement::Delayed(Instant(entry.at.position.rank)),
+                Place::Leased => Placement::Leased(Instant(entry.at.position.rank)),
                 _ => Placement::Done,
             };
             let until = self.rules.retained_until(&entry.task, placement);
             if until <= before {
-                self.remove(seq, entry.queue, entry.place, entry.position)?;
+                self.remove(seq, entry.at.queue, entry.at.place, entry.at.position)?;
                 removed += 1;
             } else {
-                if entry.look_at != Some(until) {
+                if entry.at.look_at != Some(until) {
                     self.sql.look_at.execute(params![seq, until.0])?;
-                    entry.look_at = Some(until);
+                    entry.at.look_at = Some(until);
                 }
                 self.keep(entry);
             }
@@ -257,11 +273,12 @@ impl Engine<'_> {
     /// Moves a task to where a rule placed it. Answers whether its queue had no claimable task before
     /// and has one now.
     fn put(&mut self, entry: &mut Entry, placement: Placement) -> Outcome<bool> {
-        self.queues.leave(entry.queue, entry.place, entry.position);
-        let (place, rank) = Place::of(&entry.task, placement);
-        entry.place = place;
-        entry.position = Position { rank, arrival: self.number()? };
-        let Entry { seq, queue, position, ref task, .. } = *entry;
+        let Entry { at, task } = entry;
+        self.queues.leave(at.queue, at.place, at.position);
+        let (place, rank) = Place::of(task, placement);
+        at.place = place;
+        at.position = Position { rank, arrival: self.number()? };
+        let Spot { seq, queue, position, .. } = *at;
         self.sql.move_task.execute(params![
             seq,
             place.number(),
@@ -277,26 +294,26 @@ impl Engine<'_> {
             task.result_key.as_str(),
         ])?;
         let until = self.rules.retained_until(task, placement);
-        if entry.look_at.is_some_and(|look_at| until < look_at) {
+        if at.look_at.is_some_and(|look_at| until < look_at) {
             self.sql.look_at.execute(params![seq, until.0])?;
-            entry.look_at = Some(until);
+            at.look_at = Some(until);
         }
         Ok(self.queues.arrive(queue, place, position, seq))
     }
 
-    /// Writes a whole task. Answers it, and whether its queue had no claimable task before and has
+    /// Writes a whole task. Answers where it is, and whether its queue had no claimable task before and has
     /// one now.
     fn insert(
         &mut self,
         seq: Seq,
-        task: Boxed<Task>,
+        task: &Task,
         placement: Placement,
         look_at: Option<Instant>,
-    ) -> Outcome<(Entry, bool)> {
+    ) -> Outcome<(Spot, bool)> {
         let queue = self.queues.find_or_make(&task.tenant_id, &task.command);
-        let (place, rank) = Place::of(&task, placement);
+        let (place, rank) = Place::of(task, placement);
         let position = Position { rank, arrival: self.number()? };
-        self.sql.keep_task.execute(params![
+        self.sql.add_task.execute(params![
             seq,
             queue,
             place.number(),
@@ -314,7 +331,7 @@ impl Engine<'_> {
             task.error.as_str(),
             task.result_key.as_str(),
         ])?;
-        self.sql.keep_body.execute(params![
+        self.sql.add_body.execute(params![
             seq,
             task.command.as_str(),
             task.priority,
@@ -326,14 +343,15 @@ impl Engine<'_> {
             task.payload.as_str(),
         ])?;
         let awoke = self.queues.arrive(queue, place, position, seq);
-        Ok((Entry { seq, queue, place, position, look_at, task }, awoke))
+        Ok((Spot { seq, queue, place, position, look_at }, awoke))
     }
 
     /// A number for a new task, under which its id is found.
     fn new_seq(&mut self, task: &Task) -> Outcome<Seq> {
         let seq = self.number()?;
-        self.ids.insert(task.id.clone(), seq);
-        self.new_ids.push(task.id.clone());
+        let id = Id::of(&task.id);
+        self.ids.insert(id.clone(), seq);
+        self.new_ids.push(id);
         Ok(seq)
     }
 
@@ -359,7 +377,7 @@ impl Engine<'_> {
             return Ok(None);
         };
         if let Some(entry) = self.warm.entries.get(&seq) {
-            return Ok(Some((seq, entry.queue, entry.place, entry.position)));
+            return Ok(Some((seq, entry.at.queue, entry.at.place, entry.at.position)));
         }
         let placed = self.place_of(seq)?;
         Ok(placed.map(|(queue, place, position)| (seq, queue, place, position)))
@@ -376,21 +394,28 @@ impl Engine<'_> {
     }
 
     fn keep_result(&mut self, seq: Seq, result: &TaskResult) -> rusqlite::Result<()> {
-        self.sql.keep_result.execute(params![
+        let artifacts = rows::json(&result.artifacts);
+        let extensions = rows::extensions(&result.extensions);
+        let columns = params![
             seq,
             rows::status(result.status),
             result.completed_at.0,
             result.error.as_str(),
-            rows::json(&result.artifacts),
-            rows::extensions(&result.extensions),
+            artifacts,
+            extensions,
             result.result.as_str(),
-        ])?;
+        ];
+        // Seldom is there one already.
+        if self.sql.add_result.execute(columns)? == 0 {
+            self.sql.drop_result.execute([seq])?;
+            self.sql.add_result.execute(columns)?;
+        }
         Ok(())
     }
 
     fn returned(&mut self, (entry, awoke): (Entry, bool)) -> Returned {
-        let delay = match entry.place {
-            Place::Delayed => Instant(entry.position.rank).since(self.now),
+        let delay = match entry.at.place {
+            Place::Delayed => Instant(entry.at.position.rank).since(self.now),
             _ => Millis::ZERO,
         };
         Returned { task: self.keep(entry), delay, awoke }
@@ -580,7 +605,7 @@ fn report(entry: &Entry, from: Place, awoke: bool, moved: &mut Moved) {
             None => moved.expired.push(Tally { queue: key(), count: 1 }),
         }
     }
-    match entry.place {
+    match entry.at.place {
         Place::Ready => match moved.arrivals.last_mut().filter(|last| same(&last.queue)) {
             Some(arrival) => {
                 arrival.count += 1;
