@@ -1,6 +1,7 @@
 //! A running host.
 
 use std::{
+    ffi::OsString,
     fs,
     io::{BufRead, BufReader},
     path::Path,
@@ -35,13 +36,14 @@ impl Host {
         Host::start_program(codeq(), plugins, config)
     }
 
+    /// Starts a host with more in its environment, and waits until it is ready.
+    pub fn start_with_env(plugins: &Path, config: Value, env: &[(&str, OsString)]) -> Host {
+        Host::launch_with_env(plugins, config, env).ready()
+    }
+
     /// Starts a host of another program, and waits until it is ready.
     pub fn start_program(program: &Path, plugins: &Path, config: Value) -> Host {
-        let host = Host::launch_program(program, plugins, config);
-        let client = host.client();
-        host.wait_for(is_serving);
-        host.wait_for(|_| client.get("/readyz").status == 200);
-        host
+        Host::launch_program(program, plugins, config, &[]).ready()
     }
 
     /// Starts a host that may not get ready, and waits until it serves.
@@ -53,10 +55,20 @@ impl Host {
 
     /// Starts a host that may not even come to serve.
     pub fn launch(plugins: &Path, config: Value) -> Host {
-        Host::launch_program(codeq(), plugins, config)
+        Host::launch_with_env(plugins, config, &[])
     }
 
-    fn launch_program(program: &Path, plugins: &Path, mut config: Value) -> Host {
+    /// The same with more in its environment.
+    pub fn launch_with_env(plugins: &Path, config: Value, env: &[(&str, OsString)]) -> Host {
+        Host::launch_program(codeq(), plugins, config, env)
+    }
+
+    fn launch_program(
+        program: &Path,
+        plugins: &Path,
+        mut config: Value,
+        env: &[(&str, OsString)],
+    ) -> Host {
         let dir = TempDir::new().unwrap();
         let addr = free_addr();
         config["port"] = addr.port().into();
@@ -72,6 +84,7 @@ impl Host {
             .args(["serve", "--config"])
             .arg(&file)
             .env("LOG_FORMAT", "json")
+            .envs(env.iter().map(|(name, value)| (name, value)))
             .stderr(Stdio::piped())
             .spawn()
             .expect("codeq runs");
@@ -82,6 +95,14 @@ impl Host {
             lines.map_while(Result::ok).for_each(|line| writer.lock().unwrap().push(line));
         });
         Host { process, base: format!("http://{addr}"), log, _dir: dir }
+    }
+
+    /// Waits until the host is ready.
+    fn ready(self) -> Host {
+        let client = self.client();
+        self.wait_for(is_serving);
+        self.wait_for(|_| client.get("/readyz").status == 200);
+        self
     }
 
     /// Runs the program to its end, with the plugins of a directory.

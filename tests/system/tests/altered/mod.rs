@@ -20,8 +20,14 @@ pub(crate) struct Workspace {
 const COPIED: [&str; 4] = ["plugin-interface", "host", "plugins/memory", "tests/conformance"];
 
 /// Members without code. They are there for what they depend on, see [`depending_on_all`].
-const EMPTY: [&str; 4] =
-    ["plugins/redis", "tests/servers", "tests/system", "tests/plugins/hostile"];
+const EMPTY: [&str; 6] = [
+    "plugins/redis",
+    "tests/disk",
+    "tests/disk/shim",
+    "tests/servers",
+    "tests/system",
+    "tests/plugins/hostile",
+];
 
 impl Workspace {
     /// Copies the sources. What is built of them has the name at its end: `codeq-<name>`.
