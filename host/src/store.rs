@@ -11,10 +11,10 @@ use std::{
 
 use codeq_plugin::{
     AllowNotify, Batch, Boxed, ByCommand, ByWorker, Capability, Claim, Claimed, Cleanup, Complete,
-    Completed, Enqueue, Enqueued, Error, ErrorKind, Event, Extend, Finish, GroupKey, Instant,
-    Lease, List, ListTasks, Moved, Nack, Optional, Outcome, Page, Placed, Queue, QueueStats, Renew,
-    Returned, Subscription, Task, TaskKey, TaskResult, Text, Unregister,
-    boundary::{InstanceBox, Reply},
+    Completed, Durability, Enqueue, Enqueued, Error, ErrorKind, Event, Extend, Finish, GroupKey,
+    Instant, Lease, List, ListTasks, Moved, Nack, Optional, Outcome, Page, Placed, Queue,
+    QueueStats, Renew, Returned, Subscription, Task, TaskKey, TaskResult, Text, Unregister,
+    boundary::{InstanceBox, Reply, durability_of},
     manifest::Manifest,
 };
 use serde_json::Value;
@@ -33,6 +33,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     instance: InstanceBox,
     manifest: Manifest,
+    durability: Durability,
 }
 
 /// An operation that failed, and the plugin it failed in.
@@ -78,12 +79,18 @@ impl Store {
     }
 
     pub(crate) fn new(manifest: Manifest, instance: InstanceBox) -> Store {
-        Store(Arc::new(Inner { instance, manifest }))
+        let durability = durability_of(&instance, &manifest);
+        Store(Arc::new(Inner { instance, manifest, durability }))
     }
 
     /// What the plugin says about itself.
     pub fn manifest(&self) -> &Manifest {
         &self.0.manifest
+    }
+
+    /// What its writes survive, with the settings that it was opened with.
+    pub fn durability(&self) -> Durability {
+        self.0.durability
     }
 
     /// Whether the plugin can do `capability`.

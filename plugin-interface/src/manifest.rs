@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// The interface's major version. A host loads plugins of its own major version only.
 pub const INTERFACE_MAJOR: u32 = 1;
 /// The interface's minor version. Any minor version works with any other of the same major one.
-pub const INTERFACE_MINOR: u32 = 0;
+pub const INTERFACE_MINOR: u32 = 1;
 
 /// The target triple that this crate was built for.
 pub const TARGET: &str = env!("CODEQ_TARGET");
@@ -39,7 +39,7 @@ pub struct Manifest {
     pub rustc: String,
     /// What a panic does in it: `unwind` or `abort`.
     pub panic: String,
-    /// What its writes survive once they are answered.
+    /// What its writes survive once they are answered, with the default settings.
     pub durability: Durability,
     /// What it can do beyond the core of the storage contract.
     pub capabilities: Vec<Capability>,
@@ -58,7 +58,8 @@ pub struct InterfaceVersion {
 
 /// What a store's writes survive once they are answered.
 ///
-/// A store may offer several by setting; the manifest declares that of its defaults.
+/// A store may offer several by setting: the manifest declares that of its defaults, and an open store
+/// tells its own if it is another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
@@ -73,6 +74,14 @@ pub enum Durability {
 }
 
 impl Durability {
+    const ALL: [Durability; 4] =
+        [Durability::Volatile, Durability::Process, Durability::Disk, Durability::Replicated];
+
+    /// The level that manifests call so.
+    pub fn parse(name: &str) -> Option<Durability> {
+        Durability::ALL.into_iter().find(|level| level.as_str() == name)
+    }
+
     /// The name that manifests use.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -258,6 +267,14 @@ mod tests {
         }
         bytes.extend([0; 16]);
         assert!(Manifest::parse(&bytes).is_ok());
+    }
+
+    #[test]
+    fn every_durability_is_known_by_its_name() {
+        for level in Durability::ALL {
+            assert_eq!(Durability::parse(level.as_str()), Some(level));
+        }
+        assert_eq!(Durability::parse("eternal"), None);
     }
 
     #[test]

@@ -93,11 +93,11 @@ fn announce(config: &Config, store: &Store, address: SocketAddr) {
         address = %format_args!("http://{address}"),
         plugin = manifest.name,
         version = manifest.version,
-        durability = manifest.durability.as_str(),
+        durability = store.durability().as_str(),
         auth,
         "serving"
     );
-    if manifest.durability == Durability::Volatile {
+    if store.durability() == Durability::Volatile {
         tracing::warn!("the plugin keeps tasks in memory only: they are gone when the host stops");
     }
 }

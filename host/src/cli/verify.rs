@@ -49,7 +49,7 @@ struct How {
     /// The command that spoils the stored record of task {id}.
     #[arg(long, value_name = "COMMAND")]
     corrupt: Option<String>,
-    /// What answered writes survive with this configuration, if not what the manifest says.
+    /// What answered writes survive with this configuration, if not what the store says.
     #[arg(long, value_name = "LEVEL", value_parser = parse_durability)]
     durability: Option<Durability>,
     /// Where random choices begin, to make the same ones again.
@@ -113,8 +113,8 @@ fn parse_rule(text: &str) -> Result<Rule, String> {
 }
 
 fn parse_durability(text: &str) -> Result<Durability, String> {
-    serde_json::from_value(Value::String(text.into()))
-        .map_err(|_| "it is none of volatile, process, disk, replicated".into())
+    Durability::parse(text)
+        .ok_or_else(|| "it is none of volatile, process, disk, replicated".into())
 }
 
 /// Verifies a plugin.

@@ -16,6 +16,8 @@
 #![allow(missing_docs, reason = "the macros of abi_stable generate items without documentation")]
 
 mod ready;
+#[cfg(test)]
+mod tests;
 #[cfg(feature = "async")]
 mod waiting;
 
@@ -31,7 +33,8 @@ use abi_stable::{
 use async_ffi::FfiFuture;
 
 use crate::{
-    Error,
+    Durability, Error,
+    manifest::Manifest,
     persistence::Context,
     record::{
         AllowNotify, Batch, Boxed, ByCommand, ByWorker, Claim, Claimed, Cleanup, Complete,
@@ -152,6 +155,17 @@ pub trait Instance: Send + Sync + 'static {
     // needs a body, which is what a library answers that does not have it.
     #[sabi(last_prefix_field)]
     fn close(&self) -> Reply<()>;
+    /// Since 1.1. The name of what the store's writes survive, if that is not what the manifest declares.
+    fn durability(&self) -> Optional<Text> {
+        Optional::RNone
+    }
+}
+
+/// What the writes of an open store survive. A level that only a newer interface knows counts as the
+/// one that the manifest declares.
+pub fn durability_of(instance: &InstanceBox, manifest: &Manifest) -> Durability {
+    let told = instance.durability().into_option();
+    told.and_then(|name| Durability::parse(&name)).unwrap_or(manifest.durability)
 }
 
 /// Runs plugin code; a panic in it becomes an error.

@@ -9,7 +9,7 @@ use abi_stable::{sabi_trait::prelude::TD_Opaque, std_types::RString};
 
 use super::{Instance, Instance_TO, InstanceBox, Replies, Reply, guarded, parse_config};
 use crate::{
-    Error, Persistence,
+    Durability, Error, Persistence,
     log::{self, LogSink},
     persistence::Context,
     record::{
@@ -30,6 +30,7 @@ pub extern "C" fn open_ready<S: Persistence>(
         let (provider, log) = (context.provider.clone(), context.log.clone());
         let store = S::open(parse_config(&config)?, context)?;
         let ready = Ready {
+            durability: store.durability(),
             store: ManuallyDrop::new(store),
             closed: AtomicBool::new(false),
             provider,
@@ -41,6 +42,7 @@ pub extern "C" fn open_ready<S: Persistence>(
 }
 
 struct Ready<S> {
+    durability: Option<Durability>,
     store: ManuallyDrop<S>,
     closed: AtomicBool,
     provider: Text,
@@ -179,5 +181,9 @@ impl<S: Persistence> Instance for Ready<S> {
             return Reply::Ok(());
         }
         guarded(|| self.store.close()).into()
+    }
+
+    fn durability(&self) -> Optional<Text> {
+        self.durability.map(|level| level.as_str().into()).into()
     }
 }

@@ -24,7 +24,7 @@ use tokio::{
 
 use super::{Instance, Instance_TO, InstanceBox, Replies, Reply, guarded, panicked, parse_config};
 use crate::{
-    Answers, AsyncPersistence, Error, Result,
+    Answers, AsyncPersistence, Durability, Error, Result,
     log::{self, LogSink},
     persistence::Context,
     record::{
@@ -59,6 +59,7 @@ pub extern "C" fn open_waiting<S: AsyncPersistence>(
     guard.pending(async move {
         let store = S::open(config, context).await?;
         let waiting = Waiting(Arc::new(Shared {
+            durability: store.durability(),
             store: Some(store),
             calls: Arc::new(Semaphore::new(CALLS as usize)),
             closed: watch::Sender::new(false),
@@ -162,6 +163,7 @@ impl<T, F: Future<Output = Result<T>>> Future for Entered<F> {
 struct Waiting<S>(Arc<Shared<S>>);
 
 struct Shared<S> {
+    durability: Option<Durability>,
     // Taken out only by `Drop`.
     store: Option<S>,
     // One permit for each call in flight. Closing takes them all.
@@ -334,5 +336,9 @@ impl<S: AsyncPersistence> Instance for Waiting<S> {
             shared.calls.close();
             shared.store()?.close().await
         })
+    }
+
+    fn durability(&self) -> Optional<Text> {
+        self.0.durability.map(|level| level.as_str().into()).into()
     }
 }

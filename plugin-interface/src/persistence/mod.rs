@@ -17,7 +17,7 @@ use abi_stable::StableAbi;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Error, Result,
+    Durability, Error, Result,
     log::LogSink,
     record::{
         AllowNotify, Boxed, ByCommand, ByWorker, Claim, Claimed, Cleanup, Complete, Completed,
@@ -63,6 +63,12 @@ pub trait Persistence:
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) names the key at fault; any other kind
     /// says what kept the store from opening.
     fn open(config: Self::Config, context: Context) -> Result<Self>;
+
+    /// What this store's writes survive with the settings that it was opened with, if that is not what
+    /// the manifest declares. Asked once, when the store is open.
+    fn durability(&self) -> Option<Durability> {
+        None
+    }
 
     /// Whether the store can work.
     ///

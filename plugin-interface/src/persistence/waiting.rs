@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Context, no_subscriptions};
 use crate::{
-    Error, Result,
+    Durability, Error, Result,
     record::{
         AllowNotify, Boxed, ByCommand, ByWorker, Claim, Claimed, Cleanup, Complete, Completed,
         Enqueue, Enqueued, Event, Extend, Finish, GroupKey, Instant, Lease, List, ListTasks, Moved,
@@ -43,6 +43,12 @@ pub trait AsyncPersistence:
     /// [`InvalidConfig`](crate::ErrorKind::InvalidConfig) names the key at fault; any other kind
     /// says what kept the store from opening.
     fn open(config: Self::Config, context: Context) -> impl Future<Output = Result<Self>> + Send;
+
+    /// What this store's writes survive with the settings that it was opened with, if that is not what
+    /// the manifest declares. Asked once, when the store is open.
+    fn durability(&self) -> Option<Durability> {
+        None
+    }
 
     /// Whether the backend can be reached, within the store's time-out.
     ///

@@ -18,7 +18,10 @@ use std::{
     time::{Duration, Instant as Clock},
 };
 
-use codeq_plugin::{Claim, Error, Millis, Queue, QueueStats, Result, boundary::Reply};
+use codeq_plugin::{
+    Claim, Error, Millis, Queue, QueueStats, Result,
+    boundary::{Reply, durability_of},
+};
 use serde_json::Value;
 use tokio::runtime::{Builder, Handle};
 
@@ -111,6 +114,7 @@ impl Agent {
                 }
             }
             Order::Look { config } => {
+                let manifest = self.opener.manifest();
                 let seen = self.with_store(&config, "", |store| {
                     // Some stores learn at a repair what others left in the backend. A repair of nothing
                     // moves nothing.
@@ -120,9 +124,10 @@ impl Agent {
                     let all = |queue: &QueueStats| {
                         queue.ready + queue.delayed + queue.in_progress + queue.dlq
                     };
-                    queues.iter().map(all).sum()
+                    (queues.iter().map(all).sum(), durability_of(store.raw(), manifest))
                 });
-                self.tell(&Tale::Seen { tasks: seen.unwrap_or_default() });
+                let (tasks, durability) = seen.ok().unzip();
+                self.tell(&Tale::Seen { tasks: tasks.unwrap_or_default(), durability });
             }
             Order::Watch { config, scope } => {
                 let watched = self.with_store(&config, &scope, |store| self.watch(store));

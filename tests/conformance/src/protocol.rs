@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use codeq_plugin::Durability;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -20,7 +21,7 @@ pub(crate) enum Order {
     Work { config: Value, spell: Spell },
     /// Finish all that is left of a history, then tell what became of these tasks.
     Settle { config: Value, spell: Spell, ids: Vec<String> },
-    /// Say how many tasks the backend has.
+    /// Say how many tasks the backend has, and what its store promises.
     Look { config: Value },
     /// Open a store, and say how each of these goes until told otherwise.
     Watch { config: Value, scope: String },
@@ -61,8 +62,9 @@ pub(crate) enum Tale {
     Word(Word),
     /// The work is over, or could not begin.
     Worked { fault: Option<String> },
-    /// So many tasks are in the queues of the backend.
-    Seen { tasks: u64 },
+    /// So many tasks are in the queues of the backend, and answered writes survive this. Nothing of it
+    /// is known if the store did not open.
+    Seen { tasks: u64, durability: Option<Durability> },
     /// All is settled.
     Settled(Final),
     /// How an operation of a watch went: its kind of error, if it failed.

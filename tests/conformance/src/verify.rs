@@ -46,7 +46,8 @@ pub struct Subject {
     /// Its configuration. `{dir}` in it becomes a directory that every store has for itself, `{port}`
     /// the port of the backend.
     pub config: Value,
-    /// What its writes survive with this configuration, if not what the manifest says.
+    /// What its writes survive with this configuration, if not what a store that is opened with it
+    /// says.
     pub durability: Option<Durability>,
     /// The command that starts the plugin's backend in the foreground on `127.0.0.1:{port}`, keeping
     /// what it keeps in `{dir}`.
@@ -381,20 +382,28 @@ impl<'a> Run<'a> {
         cases.chain(scenarios::names(self)).collect()
     }
 
-    /// Refuses a backend that the kit did not start and that has tasks.
+    /// Refuses a backend that the kit did not start and that has tasks, and asks a store what its
+    /// writes survive unless that was said.
     fn look_before(&mut self) -> Result<(), VerifyError> {
-        if self.subject.backend.is_some() || !self.is_shared() {
+        let strange = self.subject.backend.is_none() && self.is_shared();
+        if !strange && self.subject.durability.is_some() {
             return Ok(());
         }
         let config =
             self.world()?.config(&self.subject.config, &self.subject.manifest.config_schema);
         let mut agents = [self.agent()?];
         agents[0].order(&Order::Look { config });
-        match self.hear(&agents, Instant::now() + CASE_LIMIT) {
-            Some((_, Some(Tale::Seen { tasks }))) if tasks > 0 => Err(VerifyError::NotEmpty(tasks)),
-            // Whatever else is wrong is found out by the cases.
-            _ => Ok(()),
+        // Whatever is wrong with the store is found out by the cases.
+        if let Some((_, Some(Tale::Seen { tasks, durability }))) =
+            self.hear(&agents, Instant::now() + CASE_LIMIT)
+        {
+            if strange && tasks > 0 {
+                return Err(VerifyError::NotEmpty(tasks));
+            }
+            self.durability = self.subject.durability.or(durability).unwrap_or(self.durability);
+            self.total = self.wanted_names().len();
         }
+        Ok(())
     }
 
     fn play_cases(&mut self) -> Result<(), VerifyError> {

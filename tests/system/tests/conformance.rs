@@ -12,7 +12,7 @@ use std::{process::Command, thread};
 
 use codeq_system_tests::{codeq, plugin, start_on};
 use codeq_test_servers::Redis;
-use serde_json::json;
+use serde_json::{Value, json};
 use verified::{ON_REDIS, ON_SQLITE, Verified, verify, verify_faulty};
 
 #[test]
@@ -77,6 +77,21 @@ fn a_report_names_the_rule_the_case_and_what_went_wrong() {
 }
 
 #[test]
+fn a_plugin_is_held_to_what_its_store_promises_unless_told_otherwise() {
+    let settings = r#"{"at": "nowhere", "durability": "process"}"#;
+    let args = ["--quick", "--rule", "1", "--config", settings];
+    for (level, args) in
+        [("process", &args[..]), ("volatile", &[&args[..], &["--durability", "volatile"]].concat())]
+    {
+        let report = verify("hostile", args).report;
+        assert_eq!(report["durability"], level, "{report:#}");
+        let cases: Vec<&Value> = report["cases"].as_array().unwrap().iter().collect();
+        let kills = cases.iter().any(|case| case["case"].as_str().unwrap().contains("kill 9"));
+        assert_eq!(kills, level == "process", "{report:#}");
+    }
+}
+
+#[test]
 fn a_backend_that_has_tasks_is_left_alone() {
     let redis = Redis::start();
     let host = start_on("redis", Some(&redis), &json!({}));
@@ -98,7 +113,7 @@ fn a_backend_that_has_tasks_is_left_alone() {
 #[test]
 fn a_hostile_plugin_ends_in_a_report() {
     let ways = ["open", "start", "call", "poll", "value", "future", "drop", "close", "count"];
-    let more = ["health", "ids", "leak"];
+    let more = ["health", "ids", "leak", "durability"];
     each(&[&ways[..], &more].concat(), |_, _| {});
 }
 

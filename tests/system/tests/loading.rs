@@ -8,7 +8,7 @@ use std::{fs, path::PathBuf};
 
 use codeq_host::plugins::{OpenError, OpenOptions};
 use codeq_plugin::{
-    ErrorKind, Millis,
+    Durability, ErrorKind, Millis,
     rules::{Backoff, BackoffPolicy, Rules},
 };
 use codeq_system_tests::{Host, plugin, plugin_dir};
@@ -92,6 +92,33 @@ async fn two_configurations_of_a_plugin_are_each_in_effect() {
     let wild = open(dir.path(), "hostile", json!({ "at": "poll" })).await.unwrap();
     assert!(enqueue(&tame, "a").await.is_ok());
     assert!(enqueue(&wild, "a").await.is_err());
+}
+
+#[tokio::test]
+async fn a_store_has_the_durability_of_its_settings_or_else_of_its_manifest() {
+    let dir = plugin_dir(&["memory", "hostile"]);
+    let of = async |name, config| open(dir.path(), name, config).await.unwrap().durability();
+    let by_setting = json!({ "at": "nowhere", "durability": "disk" });
+    assert_eq!(of("hostile", by_setting).await, Durability::Disk);
+    assert_eq!(of("hostile", json!({ "at": "nowhere" })).await, Durability::Volatile);
+    assert_eq!(of("memory", json!({})).await, Durability::Volatile);
+}
+
+#[test]
+fn a_host_says_what_its_store_survives_with_its_settings() {
+    let dir = plugin_dir(&["hostile"]);
+    for (settings, level) in [
+        (json!({ "at": "nowhere", "durability": "process" }), "process"),
+        (json!({ "at": "nowhere" }), "volatile"),
+    ] {
+        let config = json!({ "persistenceProvider": "hostile", "persistenceConfig": settings });
+        let host = Host::spawn(dir.path(), config);
+        host.terminate();
+        host.wait_for(|log| log.iter().any(|line| line.contains("\"stopped\"")));
+        let has = |part: &str| host.log().iter().any(|line| line.contains(part));
+        assert!(has(&format!("\"durability\":\"{level}\"")), "{:#?}", host.log());
+        assert_eq!(has("gone when the host stops"), level == "volatile", "{:#?}", host.log());
+    }
 }
 
 #[tokio::test]

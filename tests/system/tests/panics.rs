@@ -26,7 +26,7 @@ fn assert_tells(said: &str, payload: &str) {
 
 #[tokio::test]
 async fn a_panic_while_opening_is_an_error() {
-    for at in ["start", "open"] {
+    for at in ["start", "open", "durability"] {
         let Err(error) = hostile(at).await else { panic!("it opened in spite of {at}") };
         assert_tells(&error.to_string(), PAYLOAD);
     }

@@ -36,8 +36,9 @@ fn grown() -> &'static Workspace {
             )
             .replace(
                 boundary,
-                "    fn close(&self) -> Reply<()>;\n",
-                r#"    fn close(&self) -> Reply<()>;
+                "        Optional::RNone\n    }\n",
+                r#"        Optional::RNone
+                }
                 fn revise(&self, by: u32) -> Reply<u32> {
                     Reply::Err(Error::unsupported(format!("no revision by {by}")))
                 }
@@ -163,6 +164,15 @@ fn kept() -> Vec<(String, PathBuf)> {
         libraries.map(move |library| (name.clone(), library.unwrap().path()))
     });
     libraries.collect()
+}
+
+#[tokio::test]
+async fn a_plugin_of_interface_1_0_has_the_durability_of_its_manifest() {
+    for (_, library) in kept().into_iter().filter(|(version, _)| version == "1.0") {
+        let store =
+            open(library_dir([library.as_path()]).path(), "memory", json!({})).await.unwrap();
+        assert_eq!(store.durability(), store.manifest().durability);
+    }
 }
 
 #[test]

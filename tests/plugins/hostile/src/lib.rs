@@ -4,9 +4,9 @@ use std::{future::pending, panic::panic_any, time::Duration};
 
 use codeq_plugin::{
     Answers, AsyncPersistence, AsyncResultStorage, AsyncSubscriptionStorage, AsyncTaskStorage,
-    Boxed, Claim, Claimed, Cleanup, Complete, Completed, Context, Enqueue, Enqueued, Error, Extend,
-    Finish, Instant, Lease, Moved, Nack, Placed, Queue, QueueStats, Result, Returned, Task,
-    TaskResult, Text,
+    Boxed, Claim, Claimed, Cleanup, Complete, Completed, Context, Durability, Enqueue, Enqueued,
+    Error, Extend, Finish, Instant, Lease, Moved, Nack, Placed, Queue, QueueStats, Result,
+    Returned, Task, TaskResult, Text,
 };
 use serde::Deserialize;
 
@@ -15,19 +15,23 @@ codeq_plugin::export_plugin! {
     description: "misbehaves on demand, for tests",
     durability: Volatile,
     capabilities: [],
-    config_schema: r#"{"type": "object", "properties": {"at": {"type": "string"}}, "required": ["at"]}"#,
+    config_schema: r#"{"type": "object", "required": ["at"], "properties": {
+        "at": {"type": "string"}, "durability": {"type": "string"}
+    }}"#,
     async_store: Hostile,
 }
 
 /// A store that panics at the place that its configuration names.
 struct Hostile {
     at: String,
+    durability: Option<Durability>,
 }
 
-/// Where to misbehave.
+/// Where to misbehave, and what to promise.
 #[derive(Deserialize)]
 struct Config {
     at: String,
+    durability: Option<Durability>,
 }
 
 const PAYLOAD: &str = "the payload of the panic";
@@ -72,7 +76,12 @@ impl AsyncPersistence for Hostile {
     async fn open(config: Config, _: Context) -> Result<Hostile> {
         tracing::warn!(at = config.at, "opening");
         assert!(config.at != "open", "{PAYLOAD}");
-        Ok(Hostile { at: config.at })
+        Ok(Hostile { at: config.at, durability: config.durability })
+    }
+
+    fn durability(&self) -> Option<Durability> {
+        assert!(self.at != "durability", "{PAYLOAD}");
+        self.durability
     }
 
     async fn health(&self) -> Result<()> {
