@@ -14,9 +14,9 @@ pub use abi_stable::library::{LibHeader, RootModuleResult};
 
 use crate::boundary::PluginModuleRef;
 #[cfg(feature = "async")]
-pub use crate::boundary::open_waiting;
+pub use crate::boundary::{backup_waiting, open_waiting};
 pub use crate::{
-    boundary::{PluginModule, open_ready},
+    boundary::{PluginModule, backup_ready, open_ready},
     manifest::Source,
 };
 
@@ -122,6 +122,7 @@ macro_rules! export_plugin {
             extern "C" fn root() -> codeq::RootModuleResult {
                 codeq::module(codeq::PluginModule {
                     open: $crate::export_plugin!(@open $kind, $store),
+                    backup: $crate::export_plugin!(@backup $kind, $store),
                 })
             }
 
@@ -132,4 +133,6 @@ macro_rules! export_plugin {
     };
     (@open store, $store:ty) => { $crate::__private::open_ready::<$store> };
     (@open async_store, $store:ty) => { $crate::__private::open_waiting::<$store> };
+    (@backup store, $store:ty) => { $crate::__private::backup_ready::<$store> };
+    (@backup async_store, $store:ty) => { $crate::__private::backup_waiting::<$store> };
 }

@@ -105,6 +105,8 @@ pub enum Capability {
     Shared,
     /// Reports what other hosts do in the backend.
     Events,
+    /// Copies all that a store keeps while hosts use it.
+    Backup,
     /// One that only a newer interface knows.
     #[serde(other)]
     Unknown,
@@ -118,6 +120,7 @@ impl Capability {
             Capability::Listing => "listing",
             Capability::Shared => "shared",
             Capability::Events => "events",
+            Capability::Backup => "backup",
             Capability::Unknown => "unknown",
         }
     }

@@ -2,7 +2,9 @@
 //!
 //! Exit codes: 0; 1 if what was asked failed; 2 for wrong usage or a wrong configuration.
 
+mod backup;
 mod config;
+mod log;
 mod new;
 mod plugins;
 mod serve;
@@ -29,6 +31,8 @@ struct Cli {
 enum Command {
     /// Serve the HTTP API.
     Serve(ConfigFile),
+    /// Copy all that the plugin keeps to a new place, while hosts use it.
+    Backup(backup::Backup),
     /// Look at the persistence plugins, or begin a new one.
     #[command(subcommand)]
     Plugins(PluginsCommand),
@@ -104,6 +108,7 @@ enum Failure {
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(file) => serve::run(&file),
+        Command::Backup(backup) => backup::run(&backup),
         Command::Plugins(PluginsCommand::List { config, output }) => {
             plugins::list(&config, output.json)
         }

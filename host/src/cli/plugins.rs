@@ -6,7 +6,19 @@ use codeq_plugin::{Capability, manifest::Manifest};
 use serde_json::{Value, json};
 
 use super::{ConfigFile, Failure, config, style};
-use crate::plugins::{self, Found, Plugins, Refusal};
+use crate::{
+    config::Config,
+    plugins::{self, Found, Plugins, Refusal},
+};
+
+/// The plugins of a configuration; those that were refused go to the log.
+pub(super) fn discover(config: &Config) -> Plugins {
+    let plugins = Plugins::discover(&config.plugin_dirs);
+    for refusal in &plugins.refused {
+        tracing::warn!(code = refusal.code(), "{refusal}");
+    }
+    plugins
+}
 
 /// Lists the plugins that are there.
 pub(super) fn list(file: &ConfigFile, json: bool) -> Result<(), Failure> {

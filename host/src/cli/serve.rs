@@ -1,24 +1,18 @@
 //! `codeq serve`.
 
-use std::{
-    io::{self, IsTerminal},
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use codeq_plugin::Durability;
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
 };
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
-use super::{ConfigFile, Failure, config, style};
+use super::{ConfigFile, Failure, config, log, plugins};
 use crate::{
-    config::{Config, LogFormat},
+    config::Config,
     http::{self, Api, Auth},
-    plugins::{OpenError, Plugins},
+    plugins::OpenError,
     service::{Service, Settings},
     store::Store,
 };
@@ -30,7 +24,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 pub(super) fn run(file: &ConfigFile) -> Result<(), Failure> {
     let config = config::load(file)?.config;
     let auth = Auth::new(&config).map_err(|error| Failure::Wrong(error.to_string()))?;
-    start_log(&config);
+    log::start(&config);
     let runtime =
         Runtime::new().map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
     let served = runtime.block_on(serve(&config, auth));
@@ -72,11 +66,7 @@ async fn serve(config: &Config, auth: Auth) -> Result<(), Failure> {
 }
 
 async fn open(config: &Config) -> Result<Store, Failure> {
-    let plugins = Plugins::discover(&config.plugin_dirs);
-    for refusal in &plugins.refused {
-        tracing::warn!(code = refusal.code(), "{refusal}");
-    }
-    let opened = plugins
+    let opened = plugins::discover(config)
         .open(&config.persistence_provider, &config.persistence_config, &config.open_options())
         .await;
     opened.map_err(|error: OpenError| {
@@ -112,26 +102,4 @@ async fn close(store: &Store) {
 
 fn signals(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
     signal(kind).map_err(|error| Failure::Failed(format!("cannot listen for signals: {error}")))
-}
-
-fn start_log(config: &Config) {
-    let level = LevelFilter::from_level(config.log_level);
-    // The libraries underneath have little to say to an operator.
-    let libraries = level.min(LevelFilter::WARN);
-    let targets = Targets::new().with_default(libraries).with_target("codeq", level);
-    let targets = targets.with_target("codeq_host", level);
-    let terminal = io::stderr().is_terminal();
-    let format =
-        config.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
-    let registry = tracing_subscriber::registry().with(targets);
-    let started = match format {
-        LogFormat::Text => registry.with(layer.with_ansi(terminal).with_target(false)).try_init(),
-        LogFormat::Json => {
-            registry.with(layer.json().flatten_event(true).with_span_list(false)).try_init()
-        }
-    };
-    if let Err(error) = started {
-        style::warning(format_args!("no log: {error}"));
-    }
 }

@@ -117,10 +117,10 @@ impl Plugins {
         config: &Value,
         options: &OpenOptions,
     ) -> Result<Store, OpenError> {
-        match self.get(name) {
-            Some(found) => open(found, config, options).await,
-            None => Err(OpenError::UnknownProvider { name: name.into(), plugins: Box::new(self) }),
-        }
+        let (found, contents) = self.checked(name, config, options)?;
+        let module = load_checked(&found, &contents)?;
+        let instance = open_instance(&contents.manifest, module, config, options).await?;
+        Ok(Store::new(contents.manifest, instance))
     }
 
     /// Checks whether the plugin called `name` could open a store, as far as that can be told without
@@ -135,18 +135,29 @@ impl Plugins {
         config: &Value,
         options: &OpenOptions,
     ) -> Result<Found, OpenError> {
+        self.checked(name, config, options).map(|(found, _)| found)
+    }
+
+    /// As [`Plugins::check`], with the bytes that were checked.
+    pub(super) fn checked(
+        self,
+        name: &str,
+        config: &Value,
+        options: &OpenOptions,
+    ) -> Result<(Found, inspect::Contents), OpenError> {
         match self.get(name) {
-            Some(found) => check(found, config, options).map(|_| found.clone()),
+            Some(found) => check(found, config, options).map(|contents| (found.clone(), contents)),
             None => Err(OpenError::UnknownProvider { name: name.into(), plugins: Box::new(self) }),
         }
     }
 }
 
-async fn open(found: &Found, config: &Value, options: &OpenOptions) -> Result<Store, OpenError> {
-    let contents = check(found, config, options)?;
-    let module = load::load(&contents).map_err(|kind| refused(found, kind))?;
-    let instance = open_instance(&contents.manifest, module, config, options).await?;
-    Ok(Store::new(contents.manifest, instance))
+/// Loads what was checked.
+pub(super) fn load_checked(
+    found: &Found,
+    contents: &inspect::Contents,
+) -> Result<PluginModuleRef, OpenError> {
+    load::load(contents).map_err(|kind| refused(found, kind))
 }
 
 /// A plugin's library in this process, to open many stores with.
@@ -191,18 +202,22 @@ async fn open_instance(
     options: &OpenOptions,
 ) -> Result<InstanceBox, OpenError> {
     let name = manifest.name.clone();
-    let context = Context {
-        provider: name.as_str().into(),
+    let opening = module.open()(config.to_string().into(), context(&name, options));
+    match bounded(opening).await {
+        Ok(instance) => Ok(instance),
+        Err(error) => Err(OpenError::Plugin { name, error }),
+    }
+}
+
+/// What a plugin is told by its host.
+pub(super) fn context(name: &str, options: &OpenOptions) -> Context {
+    Context {
+        provider: name.into(),
         rules: options.rules,
         timezone: options.timezone.as_str().into(),
         repair_limit: options.repair_limit,
         log: log::sink(),
         extensions: Extensions::new(),
-    };
-    let opening = module.open()(config.to_string().into(), context);
-    match bounded(opening).await {
-        Ok(instance) => Ok(instance),
-        Err(error) => Err(OpenError::Plugin { name, error }),
     }
 }
 

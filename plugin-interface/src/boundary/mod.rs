@@ -1,7 +1,7 @@
 //! What two separately compiled programs agree on: the host and a plugin.
 //!
 //! A plugin's library exports one symbol, [`ROOT_SYMBOL`], which leads to its [`PluginModule`]; the
-//! module opens [`Instance`]s; an instance has the operations of the storage contract. Every
+//! module opens [`Instance`]s and copies what they keep; an instance has the operations of the storage contract. Every
 //! operation answers with a [`Reply`]: at once if the store can, else with a future.
 //!
 //! Nothing unwinds across the boundary. Every call and every poll catches panics on the plugin's
@@ -37,16 +37,16 @@ use crate::{
     manifest::Manifest,
     persistence::Context,
     record::{
-        AllowNotify, Batch, Boxed, ByCommand, ByWorker, Claim, Claimed, Cleanup, Complete,
-        Completed, Enqueue, Enqueued, Event, Extend, Finish, GroupKey, Lease, List, ListTasks,
-        Moved, Nack, Optional, Outcome, Page, Placed, Queue, QueueStats, Renew, Returned,
-        Subscription, Task, TaskKey, TaskResult, Text, Unregister,
+        AllowNotify, BackedUp, Batch, Boxed, ByCommand, ByWorker, Claim, Claimed, Cleanup,
+        Complete, Completed, Enqueue, Enqueued, Event, Extend, Finish, GroupKey, Lease, List,
+        ListTasks, Moved, Nack, Optional, Outcome, Page, Placed, Queue, QueueStats, Renew,
+        Returned, Subscription, Task, TaskKey, TaskResult, Text, Unregister,
     },
 };
 
-pub use ready::open_ready;
+pub use ready::{backup_ready, open_ready};
 #[cfg(feature = "async")]
-pub use waiting::open_waiting;
+pub use waiting::{backup_waiting, open_waiting};
 
 /// The name of the symbol that leads to a plugin's module. It changes with the major version.
 pub const ROOT_SYMBOL: &str = "codeq_plugin_root_v1";
@@ -105,6 +105,8 @@ pub struct PluginModule {
     // The end of what every library of this major version has: it stays here.
     #[sabi(last_prefix_field)]
     pub open: extern "C" fn(config: RString, context: Context) -> Reply<InstanceBox>,
+    /// Since 1.1. Copies all that a store of this configuration keeps to a path where nothing is.
+    pub backup: extern "C" fn(config: RString, context: Context, to: RString) -> Reply<BackedUp>,
 }
 
 impl RootModule for PluginModuleRef {

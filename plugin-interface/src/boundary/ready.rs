@@ -2,6 +2,7 @@
 
 use std::{
     mem::ManuallyDrop,
+    path::Path,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -13,9 +14,9 @@ use crate::{
     log::{self, LogSink},
     persistence::Context,
     record::{
-        AllowNotify, Batch, Boxed, ByCommand, ByWorker, Claim, Claimed, Cleanup, Complete,
-        Completed, Enqueue, Enqueued, Event, Extend, Finish, GroupKey, Instant, Lease, List,
-        ListTasks, Moved, Nack, Optional, Page, Placed, Queue, QueueStats, Renew, Returned,
+        AllowNotify, BackedUp, Batch, Boxed, ByCommand, ByWorker, Claim, Claimed, Cleanup,
+        Complete, Completed, Enqueue, Enqueued, Event, Extend, Finish, GroupKey, Instant, Lease,
+        List, ListTasks, Moved, Nack, Optional, Page, Placed, Queue, QueueStats, Renew, Returned,
         Subscription, Task, TaskKey, TaskResult, Text, Unregister,
     },
 };
@@ -37,6 +38,19 @@ pub extern "C" fn open_ready<S: Persistence>(
             log,
         };
         Ok(Instance_TO::from_value(ready, TD_Opaque))
+    })
+    .into()
+}
+
+/// Copies what a store of type `S` keeps. What [`export_plugin!`](crate::export_plugin) exports.
+pub extern "C" fn backup_ready<S: Persistence>(
+    config: RString,
+    context: Context,
+    to: RString,
+) -> Reply<BackedUp> {
+    guarded(|| {
+        log::install(&context.provider, &context.log);
+        S::backup(parse_config(&config)?, context, Path::new(to.as_str()))
     })
     .into()
 }

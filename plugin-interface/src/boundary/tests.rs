@@ -3,17 +3,19 @@
 
 use std::{
     future::Future,
+    path::Path,
     pin::pin,
     task::{Context as TaskContext, Poll, Waker},
 };
 
 use serde::Deserialize;
 
-use super::{Reply, durability_of, open_ready};
+use super::{Reply, backup_ready, durability_of, open_ready};
 use crate::{
-    Boxed, Claim, Claimed, Cleanup, Complete, Completed, Context, Durability, Enqueue, Enqueued,
-    Error, Extend, Finish, Instant, Lease, Moved, Nack, Persistence, Placed, Queue, QueueStats,
-    Result, ResultStorage, Returned, SubscriptionStorage, Task, TaskResult, TaskStorage, Text,
+    BackedUp, Boxed, Claim, Claimed, Cleanup, Complete, Completed, Context, Durability, Enqueue,
+    Enqueued, Error, ErrorKind, Extend, Finish, Instant, Lease, Moved, Nack, Persistence, Placed,
+    Queue, QueueStats, Result, ResultStorage, Returned, SubscriptionStorage, Task, TaskResult,
+    TaskStorage, Text,
     log::LogSink,
     manifest::{InterfaceVersion, Manifest},
     rules::Rules,
@@ -39,6 +41,11 @@ impl Persistence for Shelf {
     fn durability(&self) -> Option<Durability> {
         assert!(!self.0.panics, "the payload");
         self.0.durability
+    }
+
+    fn backup(config: Config, _: Context, to: &Path) -> Result<BackedUp> {
+        assert!(!config.panics, "the payload");
+        Ok(BackedUp { bytes: to.as_os_str().len() as u64, ..BackedUp::default() })
     }
 }
 
@@ -153,4 +160,14 @@ fn a_store_that_panics_when_it_is_asked_for_its_durability_does_not_open() {
     let opened = at_once(open_ready::<Shelf>(r#"{"panics": true}"#.into(), context()));
     let error = opened.err().expect("it cannot be opened");
     assert_eq!(error.message(), "it panicked: the payload");
+}
+
+#[test]
+fn a_backup_is_made_with_the_configuration_and_the_path() {
+    let made =
+        |config: &str| at_once(backup_ready::<Shelf>(config.into(), context(), "copy".into()));
+    assert_eq!(made("{}").unwrap().bytes, 4);
+    assert_eq!(made("[").unwrap_err().kind(), ErrorKind::InvalidConfig);
+    let error = made(r#"{"panics": true}"#).unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::Internal, "it panicked: the payload"));
 }

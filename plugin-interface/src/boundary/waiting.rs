@@ -6,6 +6,7 @@
 
 use std::{
     future::Future,
+    path::Path,
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
@@ -28,9 +29,9 @@ use crate::{
     log::{self, LogSink},
     persistence::Context,
     record::{
-        AllowNotify, Batch, Boxed, ByCommand, ByWorker, Claim, Claimed, Cleanup, Complete,
-        Completed, Enqueue, Enqueued, Event, Extend, Finish, GroupKey, Instant, Lease, List,
-        ListTasks, Moved, Nack, Optional, Page, Placed, Queue, QueueStats, Renew, Returned,
+        AllowNotify, BackedUp, Batch, Boxed, ByCommand, ByWorker, Claim, Claimed, Cleanup,
+        Complete, Completed, Enqueue, Enqueued, Event, Extend, Finish, GroupKey, Instant, Lease,
+        List, ListTasks, Moved, Nack, Optional, Page, Placed, Queue, QueueStats, Renew, Returned,
         Subscription, Task, TaskKey, TaskResult, Text, Unregister,
     },
 };
@@ -43,18 +44,10 @@ pub extern "C" fn open_waiting<S: AsyncPersistence>(
     config: RString,
     context: Context,
 ) -> Reply<InstanceBox> {
-    let opening = guarded(|| {
-        log::install(&context.provider, &context.log);
-        let config = parse_config::<S::Config>(&config)?;
-        let threads = S::runtime_threads(&config).max(1);
-        let guard = Guard::new(threads, context.provider.clone(), context.log.clone())?;
-        Ok((config, guard))
-    });
-    let (config, guard) = match opening {
-        Ok(opening) => opening,
+    let (config, guard) = match begin::<S>(&config, &context) {
+        Ok(begun) => begun,
         Err(error) => return Reply::Err(error),
     };
-    let guard = Arc::new(guard);
     let inside = Arc::clone(&guard);
     guard.pending(async move {
         let store = S::open(config, context).await?;
@@ -66,6 +59,31 @@ pub extern "C" fn open_waiting<S: AsyncPersistence>(
             guard: inside,
         }));
         Ok(Instance_TO::from_value(waiting, TD_Opaque))
+    })
+}
+
+/// Copies what a store of type `S` keeps. What [`export_plugin!`](crate::export_plugin) exports.
+pub extern "C" fn backup_waiting<S: AsyncPersistence>(
+    config: RString,
+    context: Context,
+    to: RString,
+) -> Reply<BackedUp> {
+    match begin::<S>(&config, &context) {
+        Ok((config, guard)) => {
+            guard.pending(async move { S::backup(config, context, Path::new(to.as_str())).await })
+        }
+        Err(error) => Reply::Err(error),
+    }
+}
+
+/// Reads the configuration and starts a runtime for it.
+fn begin<S: AsyncPersistence>(config: &str, context: &Context) -> Result<(S::Config, Arc<Guard>)> {
+    guarded(|| {
+        log::install(&context.provider, &context.log);
+        let config = parse_config::<S::Config>(config)?;
+        let threads = S::runtime_threads(&config).max(1);
+        let guard = Guard::new(threads, context.provider.clone(), context.log.clone())?;
+        Ok((config, Arc::new(guard)))
     })
 }
 

@@ -13,6 +13,8 @@ pub use waiting::{
     Answers, AsyncPersistence, AsyncResultStorage, AsyncSubscriptionStorage, AsyncTaskStorage,
 };
 
+use std::path::Path;
+
 use abi_stable::StableAbi;
 use serde::de::DeserializeOwned;
 
@@ -20,10 +22,10 @@ use crate::{
     Durability, Error, Result,
     log::LogSink,
     record::{
-        AllowNotify, Boxed, ByCommand, ByWorker, Claim, Claimed, Cleanup, Complete, Completed,
-        Enqueue, Enqueued, Extend, Extensions, Finish, GroupKey, Instant, Lease, ListTasks, Moved,
-        Nack, Page, Placed, Queue, QueueStats, Renew, Returned, Subscription, Task, TaskKey,
-        TaskResult, Text, Unregister,
+        AllowNotify, BackedUp, Boxed, ByCommand, ByWorker, Claim, Claimed, Cleanup, Complete,
+        Completed, Enqueue, Enqueued, Extend, Extensions, Finish, GroupKey, Instant, Lease,
+        ListTasks, Moved, Nack, Page, Placed, Queue, QueueStats, Renew, Returned, Subscription,
+        Task, TaskKey, TaskResult, Text, Unregister,
     },
     rules::Rules,
 };
@@ -86,6 +88,19 @@ pub trait Persistence:
     /// What could not be flushed.
     fn close(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// Copies all that a store of this configuration keeps to a path where nothing is, as it is at one
+    /// moment, while hosts use the store. It runs in a process of its own, so it may take its time and
+    /// its thread. Belongs to the capability `backup`.
+    ///
+    /// # Errors
+    ///
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) if something is at `to`, otherwise what kept
+    /// the copy from being made. There is nothing at `to` then.
+    fn backup(config: Self::Config, context: Context, to: &Path) -> Result<BackedUp> {
+        let _ = (config, context, to);
+        Err(no_backup())
     }
 }
 
@@ -218,6 +233,10 @@ pub trait SubscriptionStorage {
     fn remove_expired(&self, limit: u32) -> Result<u32> {
         Err(no_subscriptions())
     }
+}
+
+fn no_backup() -> Error {
+    Error::unsupported("this plugin makes no backups")
 }
 
 fn no_subscriptions() -> Error {

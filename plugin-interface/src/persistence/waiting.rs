@@ -1,17 +1,17 @@
 //! The same operations for stores that wait: `async`, and over whole batches.
 
-use std::future::Future;
+use std::{future::Future, path::Path};
 
 use serde::de::DeserializeOwned;
 
-use super::{Context, no_subscriptions};
+use super::{Context, no_backup, no_subscriptions};
 use crate::{
     Durability, Error, Result,
     record::{
-        AllowNotify, Boxed, ByCommand, ByWorker, Claim, Claimed, Cleanup, Complete, Completed,
-        Enqueue, Enqueued, Event, Extend, Finish, GroupKey, Instant, Lease, List, ListTasks, Moved,
-        Nack, Page, Placed, Queue, QueueStats, Renew, Returned, Subscription, Task, TaskKey,
-        TaskResult, Text, Unregister,
+        AllowNotify, BackedUp, Boxed, ByCommand, ByWorker, Claim, Claimed, Cleanup, Complete,
+        Completed, Enqueue, Enqueued, Event, Extend, Finish, GroupKey, Instant, Lease, List,
+        ListTasks, Moved, Nack, Page, Placed, Queue, QueueStats, Renew, Returned, Subscription,
+        Task, TaskKey, TaskResult, Text, Unregister,
     },
 };
 
@@ -64,6 +64,23 @@ pub trait AsyncPersistence:
     /// What could not be flushed.
     fn close(&self) -> impl Future<Output = Result<()>> + Send {
         async { Ok(()) }
+    }
+
+    /// Copies all that a store of this configuration keeps to a path where nothing is, as it is at one
+    /// moment, while hosts use the store. It runs in a process of its own, in a runtime as
+    /// a store has, and may take its time. Belongs to the capability `backup`.
+    ///
+    /// # Errors
+    ///
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) if something is at `to`, otherwise what kept
+    /// the copy from being made. There is nothing at `to` then.
+    fn backup(
+        config: Self::Config,
+        context: Context,
+        to: &Path,
+    ) -> impl Future<Output = Result<BackedUp>> + Send {
+        let _ = (config, context, to);
+        async { Err(no_backup()) }
     }
 }
 

@@ -6,6 +6,7 @@
 //! like a `Vec`, [`Boxed`] like a `Box`, [`Optional`] like an `Option`. The aliases exist because the
 //! memory behind them is freed by the library that allocated it, which the types of `std` cannot do.
 
+mod backup;
 mod batch;
 mod queue;
 mod request;
@@ -14,6 +15,7 @@ mod subscription;
 mod task;
 mod time;
 
+pub use backup::BackedUp;
 pub use batch::{Batch, Outcome};
 pub use queue::{
     Arrival, Cleanup, Event, ListTasks, Moved, Page, Placed, Queue, QueueStats, Tally,

@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 mod altered;
+mod doctored;
 mod embedded;
 
 use std::{
@@ -15,9 +16,27 @@ use std::{
 use altered::Workspace;
 use codeq_host::plugins::inspect;
 use codeq_plugin::manifest::{INTERFACE_MAJOR, INTERFACE_MINOR, Manifest, TARGET};
-use codeq_system_tests::{Host, codeq, library_dir, plugin};
+use codeq_system_tests::{Host, codeq, library_dir, plugin, plugin_dir};
+use doctored::{install, manifest_of, replaced};
 use embedded::open;
 use serde_json::{Value, json};
+
+/// What the plugin's module has had since interface 1.1.
+const BACKUP: &str = r#"
+    /// Since 1.1. Copies all that a store of this configuration keeps to a path where nothing is.
+    pub backup: extern "C" fn(config: RString, context: Context, to: RString) -> Reply<BackedUp>,
+"#;
+
+/// What the export macro has for it.
+const EXPORTED_BACKUP: &str = "backup: $crate::export_plugin!(@backup $kind, $store),";
+
+/// What an open store has had since interface 1.1.
+const DURABILITY: &str = r#"
+    /// Since 1.1. The name of what the store's writes survive, if that is not what the manifest declares.
+    fn durability(&self) -> Optional<Text> {
+        Optional::RNone
+    }
+"#;
 
 /// An interface of the next minor version: one more operation, with a default, and one more field in
 /// the plugin's module. Its host uses both.
@@ -36,33 +55,34 @@ fn grown() -> &'static Workspace {
             )
             .replace(
                 boundary,
-                "        Optional::RNone\n    }\n",
-                r#"        Optional::RNone
-                }
-                fn revise(&self, by: u32) -> Reply<u32> {
-                    Reply::Err(Error::unsupported(format!("no revision by {by}")))
-                }
-                "#,
+                DURABILITY,
+                &(DURABILITY.to_owned()
+                    + r#"
+                    fn revise(&self, by: u32) -> Reply<u32> {
+                        Reply::Err(Error::unsupported(format!("no revision by {by}")))
+                    }
+                    "#),
             )
             .replace(
                 boundary,
-                "    pub open: extern \"C\" fn(config: RString, context: Context) -> Reply<InstanceBox>,\n",
-                r#"    pub open: extern "C" fn(config: RString, context: Context) -> Reply<InstanceBox>,
-                /// The revision that stores begin with.
-                pub revision: extern "C" fn() -> u32,
-                "#,
+                BACKUP,
+                &format!(
+                    "{BACKUP}
+                    /// The revision that stores begin with.
+                    pub revision: extern \"C\" fn() -> u32,
+                    "
+                ),
             )
             .replace(
                 boundary,
                 "/// Runs plugin code;",
                 "pub extern \"C\" fn revision() -> u32 { 40 }\n\n/// Runs plugin code;",
             )
-            .replace(export, "{PluginModule, open_ready}", "{PluginModule, open_ready, revision}")
+            .replace(export, "backup_ready, open_ready}", "backup_ready, open_ready, revision}")
             .replace(
                 export,
-                "                    open: $crate::export_plugin!(@open $kind, $store),\n",
-                "                    open: $crate::export_plugin!(@open $kind, $store),
-                    revision: codeq::revision,\n",
+                EXPORTED_BACKUP,
+                &format!("{EXPORTED_BACKUP} revision: codeq::revision,"),
             )
             .replace(
                 "plugin-interface/src/boundary/ready.rs",
@@ -82,6 +102,55 @@ fn grown() -> &'static Workspace {
                     Ok(instance)
                 }
                 "#,
+            )
+    })
+}
+
+/// An interface without what came after 1.0. Its host asks for none of it.
+fn first() -> &'static Workspace {
+    static FIRST: OnceLock<Workspace> = OnceLock::new();
+    FIRST.get_or_init(|| {
+        let boundary = "plugin-interface/src/boundary/mod.rs";
+        Workspace::new("first")
+            .replace(
+                "plugin-interface/src/manifest.rs",
+                &format!("INTERFACE_MINOR: u32 = {INTERFACE_MINOR};"),
+                "INTERFACE_MINOR: u32 = 0;",
+            )
+            .replace(boundary, BACKUP, "\n")
+            .replace(boundary, DURABILITY, "\n")
+            .replace(
+                boundary,
+                "instance.durability().into_option()",
+                "{ let _ = instance; None::<Text> }",
+            )
+            .replace(
+                "plugin-interface/src/boundary/ready.rs",
+                r#"
+    fn durability(&self) -> Optional<Text> {
+        self.durability.map(|level| level.as_str().into()).into()
+    }
+"#,
+                "",
+            )
+            .replace(
+                "plugin-interface/src/boundary/waiting.rs",
+                r#"
+    fn durability(&self) -> Optional<Text> {
+        self.0.durability.map(|level| level.as_str().into()).into()
+    }
+"#,
+                "",
+            )
+            .replace("plugin-interface/src/export.rs", EXPORTED_BACKUP, "")
+            .replace(
+                "host/src/plugins/backup.rs",
+                "module.backup()",
+                r#"{
+                    use codeq_plugin::{Context, Text, boundary::Reply};
+                    let _ = module;
+                    None::<extern "C" fn(Text, Context, Text) -> Reply<BackedUp>>
+                }"#,
             )
     })
 }
@@ -125,6 +194,18 @@ fn an_old_plugin_serves_in_a_new_host_which_has_defaults_for_what_it_lacks() {
 fn a_new_plugin_serves_in_a_new_host_with_all_it_has() {
     let host = serves(&grown().host(), &grown().memory());
     assert_eq!(revision(&host), "revision Some(40), then Ok(42)");
+}
+
+#[test]
+fn a_plugin_of_this_version_serves_in_a_host_of_interface_1_0() {
+    let host = first().host();
+    serves(&host, plugin("memory"));
+    // One that has what such a host does not ask for.
+    let settings = json!({ "at": "nowhere", "durability": "process" });
+    let config = json!({ "persistenceProvider": "hostile", "persistenceConfig": settings });
+    let host = Host::start_program(&host, plugin_dir(&["hostile"]).path(), config);
+    let of_manifest = "\"durability\":\"volatile\"";
+    assert!(host.log().iter().any(|line| line.contains(of_manifest)), "{:#?}", host.log());
 }
 
 #[test]
@@ -172,6 +253,28 @@ async fn a_plugin_of_interface_1_0_has_the_durability_of_its_manifest() {
         let store =
             open(library_dir([library.as_path()]).path(), "memory", json!({})).await.unwrap();
         assert_eq!(store.durability(), store.manifest().durability);
+    }
+}
+
+#[test]
+fn a_plugin_of_interface_1_0_makes_no_backups_whatever_its_manifest_says() {
+    for (_, library) in kept().into_iter().filter(|(version, _)| version == "1.0") {
+        let dir = library_dir([library.as_path()]);
+        let copy = dir.path().join(library.file_name().unwrap());
+        let bytes = fs::read(&library).unwrap();
+        let place = manifest_of(&bytes);
+        let (said, says) = (r#""subscriptions","listing""#, r#""backup"                 "#);
+        let boastful = replaced(bytes.clone(), place, said.as_bytes(), says.as_bytes());
+        for bytes in [bytes, boastful] {
+            install(&copy, &bytes);
+            let to = dir.path().join("copy");
+            let args = ["backup", to.to_str().unwrap()];
+            let output = Host::run(dir.path(), &args, &[("PERSISTENCE_PROVIDER", "memory")]);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(said.contains("plugin `memory` makes no backups"), "{said}");
+            assert!(!to.exists());
+        }
     }
 }
 

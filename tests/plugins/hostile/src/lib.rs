@@ -1,12 +1,12 @@
 //! A plugin for tests that misbehaves on demand, as its configuration says.
 
-use std::{future::pending, panic::panic_any, time::Duration};
+use std::{fs::File, future::pending, io::Write, panic::panic_any, path::Path, time::Duration};
 
 use codeq_plugin::{
     Answers, AsyncPersistence, AsyncResultStorage, AsyncSubscriptionStorage, AsyncTaskStorage,
-    Boxed, Claim, Claimed, Cleanup, Complete, Completed, Context, Durability, Enqueue, Enqueued,
-    Error, Extend, Finish, Instant, Lease, Moved, Nack, Placed, Queue, QueueStats, Result,
-    Returned, Task, TaskResult, Text,
+    BackedUp, Boxed, Claim, Claimed, Cleanup, Complete, Completed, Context, Durability, Enqueue,
+    Enqueued, Error, Extend, Finish, Instant, Lease, Moved, Nack, Placed, Queue, QueueStats,
+    Result, Returned, Task, TaskResult, Text,
 };
 use serde::Deserialize;
 
@@ -14,7 +14,7 @@ codeq_plugin::export_plugin! {
     name: "hostile",
     description: "misbehaves on demand, for tests",
     durability: Volatile,
-    capabilities: [],
+    capabilities: [Backup],
     config_schema: r#"{"type": "object", "required": ["at"], "properties": {
         "at": {"type": "string"}, "durability": {"type": "string"}
     }}"#,
@@ -91,6 +91,22 @@ impl AsyncPersistence for Hostile {
     async fn close(&self) -> Result<()> {
         assert!(self.at != "close", "{PAYLOAD}");
         Ok(())
+    }
+
+    /// A file that says where this one would have misbehaved.
+    async fn backup(config: Config, _: Context, to: &Path) -> Result<BackedUp> {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(config.at != "backup", "{PAYLOAD}");
+        if config.at == "unavailable" {
+            return Err(Error::unavailable("the backend is away"));
+        }
+        if config.at == "race" {
+            File::create(to).map_err(|error| Error::internal("no race").because(&error))?;
+        }
+        let failed = |error| Error::already_exists("cannot be written").because(&error);
+        let mut file = File::create_new(to).map_err(failed)?;
+        file.write_all(config.at.as_bytes()).map_err(failed)?;
+        Ok(BackedUp { bytes: config.at.len() as u64, tasks: 3, ..BackedUp::default() })
     }
 }
 
