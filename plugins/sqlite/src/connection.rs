@@ -36,6 +36,14 @@ pub(crate) fn reader(config: &Config) -> Result<Connection> {
     open(&config.path, flags, config.lock_timeout(), config.cache_megabytes.min(8))
 }
 
+/// What the ids of this file are hashed with.
+pub(crate) fn id_secret(db: &Connection) -> rusqlite::Result<(i64, i64)> {
+    let half = |name| {
+        db.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get::<_, i64>(0))
+    };
+    Ok((half("id_secret_0")?, half("id_secret_1")?))
+}
+
 fn open(path: &Path, flags: OpenFlags, patience: Duration, megabytes: u32) -> Result<Connection> {
     // Each connection is one thread's, so SQLite need not lock it.
     let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)

@@ -12,11 +12,12 @@
 //!   memory.
 //! - [`readers`]: threads that read; [`reading`] and [`list`]: what they look up.
 //! - [`schema`]: the file's layout, [`place`] and [`rows`]: records as rows.
-//! - [`connection`], [`ownership`], [`fault`]: opening the file, keeping other hosts out of it, and
-//!   what goes wrong there.
+//! - [`connection`], [`ownership`], [`fault`], [`backup`]: opening the file, keeping other hosts out of
+//!   it, what goes wrong there, and a copy of it.
 
 #![forbid(unsafe_code)]
 
+mod backup;
 mod config;
 mod connection;
 mod engine;
@@ -45,7 +46,7 @@ codeq_plugin::export_plugin! {
     name: "sqlite",
     description: "keeps everything in one SQLite file; survives power loss, needs no server",
     durability: Disk,
-    capabilities: [Subscriptions, Listing],
+    capabilities: [Subscriptions, Listing, Backup],
     config_schema: include_str!("config.schema.json"),
     async_store: Sqlite,
 }

@@ -8,14 +8,14 @@ use std::{
 };
 
 use codeq_plugin::{Error, Result};
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
 use crate::{
     config::Config,
     connection,
-    fault::{Failure, Outcome},
-    ids::{Id, RecentIds},
+    fault::{Failure, Outcome, fault},
+    ids::{Id, IdHash, RecentIds, find_id},
     queues::Seq,
     sync::Syncer,
 };
@@ -36,13 +36,14 @@ struct Desk {
     config: Config,
     ids: Arc<RecentIds>,
     syncer: Arc<Syncer>,
-    db: Option<Connection>,
+    db: Option<(Connection, IdHash)>,
 }
 
 /// The file, as a reader sees it at one moment.
 pub(crate) struct View<'c> {
     pub(crate) db: &'c Connection,
     ids: &'c RecentIds,
+    id_hash: IdHash,
 }
 
 impl View<'_> {
@@ -52,8 +53,8 @@ impl View<'_> {
         if let Some(seq) = self.ids.find(&Id::of(id)) {
             return Ok(Some(seq));
         }
-        let mut find = self.db.prepare_cached("SELECT seq FROM ids WHERE id = ?1")?;
-        let mut rows = find.query([id])?;
+        let mut find = self.db.prepare_cached(find_id!())?;
+        let mut rows = find.query(params![self.id_hash.of(id), id])?;
         rows.next()?.map(|row| row.get(0)).transpose()
     }
 }
@@ -114,18 +115,26 @@ impl Readers {
 }
 
 impl Desk {
+    fn open(&self) -> Result<(Connection, IdHash)> {
+        let db = connection::reader(&self.config)?;
+        let secret =
+            connection::id_secret(&db).map_err(|error| fault(&error, &self.config.path))?;
+        Ok((db, IdHash::new(secret)))
+    }
+
     fn read<A>(&mut self, read: impl FnOnce(&View<'_>) -> Outcome<A>) -> Result<A> {
-        let db = match self.db.take() {
-            Some(db) => db,
-            None => connection::reader(&self.config)?,
+        let (db, id_hash) = match self.db.take() {
+            Some(open) => open,
+            None => self.open()?,
         };
-        let answer = catch_unwind(AssertUnwindSafe(|| read(&View { db: &db, ids: &self.ids })));
+        let view = View { db: &db, ids: &self.ids, id_hash };
+        let answer = catch_unwind(AssertUnwindSafe(|| read(&view)));
         let answer = answer.unwrap_or_else(|_| {
             Err(Failure::Refused(Error::internal("reading panicked; look at the host's log")))
         });
         // A connection on which something went wrong is not used again.
         if !matches!(answer, Err(Failure::Broken(_))) {
-            self.db = Some(db);
+            self.db = Some((db, id_hash));
         }
         let answer = answer.map_err(|failure| failure.into_error(&self.config.path))?;
         self.syncer.wait_for_what_was_seen(self.config.operation_timeout())?;

@@ -20,6 +20,12 @@ use crate::{
 };
 
 impl View<'_> {
+    /// Reads something, to see whether that can be done.
+    pub(crate) fn probe(&self) -> Outcome<()> {
+        self.db.prepare_cached("SELECT count(*) FROM meta")?.query_row([], |_| Ok(()))?;
+        Ok(())
+    }
+
     pub(crate) fn task(&self, id: &str) -> Outcome<Boxed<Task>> {
         let missing = || Failure::Refused(rules::not_found(id));
         let seq = self.seq(id)?.ok_or_else(missing)?;

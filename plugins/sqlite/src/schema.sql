@@ -68,13 +68,17 @@ CREATE TABLE results (
   result TEXT NOT NULL
 ) STRICT;
 
--- Ids are random, so each would touch a page of its own. They are written here in bulk and in order;
--- those of the newest tasks, from `meta.indexed` on, are only in `tasks`, and in the plugin's memory.
--- An entry may outlive its task for a while.
+-- Which task has which id: hashes of ids, by a secret of this file in `meta`. Ids are random, so each
+-- would touch a page of its own. They are written here in bulk and in order; those of the newest tasks,
+-- from `meta.indexed` on, are only in `tasks`, and in the plugin's memory. A task that is found has to be
+-- looked at: its id may be another, and an entry may outlive its task for a while.
 CREATE TABLE ids (
-  id TEXT PRIMARY KEY,
-  seq INTEGER NOT NULL
+  hash INTEGER NOT NULL,
+  seq INTEGER NOT NULL,
+  PRIMARY KEY (hash, seq)
 ) STRICT, WITHOUT ROWID;
+
+INSERT INTO meta VALUES ('id_secret_0', random()), ('id_secret_1', random());
 
 CREATE TABLE idempotency (
   number INTEGER PRIMARY KEY,

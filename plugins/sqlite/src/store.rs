@@ -6,11 +6,12 @@ use std::{
     sync::{Arc, atomic::AtomicI64},
 };
 
-use codeq_plugin::{AsyncPersistence, Context, Error, Result, rules::Rules};
+use codeq_plugin::{AsyncPersistence, BackedUp, Context, Error, Result, rules::Rules};
 use tokio::{sync::oneshot, task, time};
 
 use crate::{
-    config::Config,
+    backup,
+    config::{Config, Durability},
     engine::Engine,
     fault::Outcome,
     ids::RecentIds,
@@ -120,20 +121,36 @@ impl AsyncPersistence for Sqlite {
         })
     }
 
+    fn durability(&self) -> Option<codeq_plugin::Durability> {
+        Some(match self.config.durability {
+            Durability::Disk => codeq_plugin::Durability::Disk,
+            Durability::Process => codeq_plugin::Durability::Process,
+        })
+    }
+
+    async fn backup(config: Config, _: Context, to: &Path) -> Result<BackedUp> {
+        let to = to.to_owned();
+        let writing = task::spawn_blocking(move || backup::write(config, &to));
+        writing
+            .await
+            .unwrap_or_else(|error| Err(Error::internal("the backup ended early").because(&error)))
+    }
+
     async fn health(&self) -> Result<()> {
         let (path, file) = (self.config.path.clone(), self.file);
         // A file that was removed or replaced takes writes, but nobody will find them.
-        self.read(move |_| {
-            if identity(&path)? == file {
-                return Ok(());
-            }
-            Err(Error::unavailable(format!(
+        let found = task::spawn_blocking(move || match identity(&path)? == file {
+            true => Ok(()),
+            false => Err(Error::unavailable(format!(
                 "{} was replaced while it was in use: put the file back, or restart the host",
                 path.display()
-            ))
-            .into())
-        })
-        .await?;
+            ))),
+        });
+        let found = time::timeout(self.config.operation_timeout(), found).await;
+        found.map_err(|_| self.too_late())?.unwrap_or_else(|error| {
+            Err(Error::internal("looking for the file ended early").because(&error))
+        })?;
+        self.read(|view| view.probe()).await?;
         self.write(|engine| engine.probe()).await
     }
 

@@ -47,9 +47,22 @@ struct State {
     waiting: Option<Numbered>,
     is_busy: bool,
     is_closed: bool,
-    /// A sync has failed, so what was committed since may or may not be on the disk.
-    is_in_doubt: bool,
+    trust: Trust,
     log: Option<Log>,
+}
+
+/// Whether what is in the log is on the disk once the log is synced.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Trust {
+    /// The file was just opened. What an earlier host left in the log may be in the system's memory
+    /// only, where a sync that failed has given it up: another sync would say that all is well, and
+    /// what comes behind it would be lost with it.
+    #[default]
+    Opened,
+    /// Everything is known to be on the disk, or on its way.
+    Certain,
+    /// A sync has failed, so what was committed since may or may not be on the disk.
+    InDoubt,
 }
 
 /// SQLite's write-ahead log. It stays the same file for as long as a connection is open.
@@ -145,14 +158,15 @@ impl Syncer {
         }
     }
 
-    /// After a sync has failed: brings everything into the file itself, synced, before anything else is
-    /// promised.
+    /// When the file was just opened, and after a sync has failed: brings everything that is in the log
+    /// into the file itself, synced, before anything else is promised.
     ///
     /// # Errors
     ///
-    /// The disk still fails.
+    /// The disk fails.
     pub(crate) fn restore_trust(&self, db: &Connection) -> rusqlite::Result<()> {
-        if !self.state().is_in_doubt {
+        let trust = self.state().trust;
+        if trust == Trust::Certain || !self.syncs {
             return Ok(());
         }
         let copied =
@@ -161,8 +175,10 @@ impl Syncer {
             let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
             return Err(rusqlite::Error::SqliteFailure(busy, None));
         }
-        tracing::info!("the disk takes what is written again");
-        self.state().is_in_doubt = false;
+        if trust == Trust::InDoubt {
+            tracing::info!("the disk takes what is written again");
+        }
+        self.state().trust = Trust::Certain;
         self.reached(self.begun.load(Ordering::Acquire));
         Ok(())
     }
@@ -171,17 +187,18 @@ impl Syncer {
     /// loss could take back.
     pub(crate) fn wait_for_what_was_seen(&self, patience: Duration) -> Result<()> {
         let seen = self.begun.load(Ordering::Acquire);
-        if !self.syncs || self.synced.load(Ordering::Acquire) >= seen {
+        let is_synced = |seen| self.synced.load(Ordering::Acquire) >= seen;
+        if !self.syncs || (seen > 0 && is_synced(seen)) {
             return Ok(());
         }
         let deadline = Instant::now() + patience;
         let mut state = self.state();
         // A commit that has begun may fail.
-        let is_due =
-            || self.synced.load(Ordering::Acquire) < seen.min(self.begun.load(Ordering::Acquire));
-        while is_due() {
+        while state.trust != Trust::Certain
+            || !is_synced(seen.min(self.begun.load(Ordering::Acquire)))
+        {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || state.is_in_doubt || state.is_closed {
+            if left.is_zero() || state.trust == Trust::InDoubt || state.is_closed {
                 return Err(in_doubt());
             }
             let waited = self.changed.wait_timeout(state, left);
@@ -222,7 +239,7 @@ impl Syncer {
     /// Syncs the log, whoever is busy with it, and answers.
     fn sync(&self, mut state: MutexGuard<'_, State>, Numbered { group, number }: Numbered) {
         let mut log = state.log.take();
-        let was_in_doubt = state.is_in_doubt;
+        let was_in_doubt = state.trust == Trust::InDoubt;
         drop(state);
         let synced = match (&mut log, was_in_doubt) {
             (_, true) => Err(in_doubt()),
@@ -235,7 +252,9 @@ impl Syncer {
         let mut state = self.state();
         state.log = log;
         state.is_busy = false;
-        state.is_in_doubt |= synced.is_err();
+        if synced.is_err() {
+            state.trust = Trust::InDoubt;
+        }
         drop(state);
         self.changed.notify_all();
         match synced {

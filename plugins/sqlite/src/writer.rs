@@ -300,6 +300,8 @@ struct Desk<'c> {
     commit: Statement<'c>,
     rollback: Statement<'c>,
     idle: Idle,
+    /// What the log was last told to be wrong, while it is.
+    trouble: Option<String>,
 }
 
 /// What became of a group.
@@ -320,10 +322,13 @@ impl<'c> Desk<'c> {
             commit: db.prepare("COMMIT")?,
             rollback: db.prepare("ROLLBACK")?,
             idle: Idle::Fresh,
+            trouble: None,
         })
     }
 
     fn work_until_closed(&mut self) -> Result<()> {
+        // Readers wait for this. If it fails, the first who writes hears why.
+        let _ = self.room.syncer.restore_trust(self.db);
         loop {
             let patience = match self.idle {
                 Idle::Fresh => BREATH,
@@ -355,6 +360,9 @@ impl<'c> Desk<'c> {
         work.retain(|work| work.is_awaited());
         match self.transact(&mut work)? {
             Ran::Committed(wrote) => {
+                if wrote && self.trouble.take().is_some() {
+                    tracing::info!("writing to {} works again", self.room.config.path.display());
+                }
                 let is_alone = self.room.shared.inbox().work.is_empty();
                 self.room.syncer.settle(Group { work, wrote }, is_alone);
             }
@@ -365,6 +373,11 @@ impl<'c> Desk<'c> {
             }
             Ran::Broken(error) => {
                 let error = fault(&error, &self.room.config.path);
+                // Told once, however many ask for it.
+                if self.trouble.as_deref() != Some(error.message()) {
+                    tracing::error!("{error}");
+                    self.trouble = Some(error.message().to_owned());
+                }
                 work.into_iter().for_each(|work| work.fail(error.clone()));
             }
         }

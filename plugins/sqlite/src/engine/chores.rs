@@ -1,7 +1,6 @@
 //! Work that nobody waits for, in steps of a millisecond or so: ids are written to their table, those
 //! whose tasks are gone are removed from it, and free space is given back to the disk.
 
-use codeq_plugin::Text;
 use rusqlite::params;
 
 use super::{Engine, read_meta, statements::Statements};
@@ -14,7 +13,7 @@ pub(super) struct Chores {
     /// The last of a batch of ids is written in this transaction.
     merged: bool,
     /// How far the table of ids has been searched for those whose tasks are gone.
-    collected_to: Option<Text>,
+    collected_to: Option<i64>,
     /// How many entries of the table have outlived their tasks, about.
     left_behind: i64,
     is_left_behind_changed: bool,
@@ -72,7 +71,7 @@ impl Engine<'_> {
         if self.chores.merge.is_none() {
             let batch = (tasks / TASKS_PER_ID).clamp(*BATCH.start(), *BATCH.end());
             if self.ids.len() as u64 >= batch {
-                self.chores.merge = Some(Merge::start(&self.ids, self.numbers.next));
+                self.chores.merge = Some(Merge::start(&self.ids, self.id_hash, self.numbers.next));
             }
         }
         if self.chores.merge.is_some() {
@@ -89,7 +88,7 @@ impl Engine<'_> {
     /// Writes all ids to their table, so that the next start need not read them.
     pub(crate) fn write_all_ids(&mut self) -> rusqlite::Result<()> {
         if self.chores.merge.is_none() && self.ids.len() > 0 {
-            self.chores.merge = Some(Merge::start(&self.ids, self.numbers.next));
+            self.chores.merge = Some(Merge::start(&self.ids, self.id_hash, self.numbers.next));
         }
         if self.chores.merge.is_some() {
             self.write_ids(usize::MAX, true)?;
@@ -114,8 +113,8 @@ impl Engine<'_> {
         let Some(merge) = &mut self.chores.merge else { return Ok(false) };
         // Sorting is under way; whoever is idle need not look again at once.
         let Some(ids) = merge.next(count, wait) else { return Ok(false) };
-        for (id, seq) in ids {
-            id.with_text(|id| self.sql.keep_id.execute(params![id, seq]))?;
+        for (hash, seq) in ids {
+            self.sql.keep_id.execute([hash, seq])?;
         }
         if merge.is_finished() {
             self.sql.keep_meta.execute(params!["indexed", merge.up_to])?;
@@ -125,16 +124,12 @@ impl Engine<'_> {
     }
 
     fn collect_ids(&mut self) -> rusqlite::Result<bool> {
-        let from = self.chores.collected_to.take().unwrap_or_default();
-        let to: Option<String> = {
-            let mut rows =
-                self.sql.nth_id_after.query(params![from.as_str(), COLLECTED_AT_ONCE])?;
+        let from = self.chores.collected_to.take().unwrap_or(-1);
+        let to: Option<i64> = {
+            let mut rows = self.sql.nth_hash_after.query([from, COLLECTED_AT_ONCE])?;
             rows.next()?.map(|row| row.get(0)).transpose()?
         };
-        let removed = match &to {
-            Some(to) => self.sql.drop_ids.execute([from.as_str(), to.as_str()])?,
-            None => self.sql.drop_last_ids.execute([from.as_str()])?,
-        };
+        let removed = self.sql.drop_ids.execute([from, to.unwrap_or(i64::MAX)])?;
         let removed = i64::try_from(removed).unwrap_or(i64::MAX);
         // The search finds all there are, so at its end there are none.
         self.chores.left_behind = match to {
@@ -142,7 +137,7 @@ impl Engine<'_> {
             None => 0,
         };
         self.chores.is_left_behind_changed = true;
-        self.chores.collected_to = to.map(Text::from);
+        self.chores.collected_to = to;
         Ok(self.chores.collected_to.is_some())
     }
 

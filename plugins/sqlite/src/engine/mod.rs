@@ -22,8 +22,9 @@ use rusqlite::{Connection, params};
 pub(crate) use self::tasks::Enqueueing;
 use self::{chores::Chores, statements::Statements};
 use crate::{
+    connection::id_secret,
     fault::Outcome,
-    ids::{Id, RecentIds},
+    ids::{Id, IdHash, RecentIds},
     place::Place,
     queues::{QueueId, Queues, Seq},
     rows::{Entry, Spot},
@@ -37,6 +38,7 @@ pub(crate) struct Engine<'c> {
     queues: Queues,
     warm: Warm,
     ids: Arc<RecentIds>,
+    id_hash: IdHash,
     /// The ids that this transaction has brought.
     new_ids: Vec<Id>,
     numbers: Numbers,
@@ -83,6 +85,7 @@ impl<'c> Engine<'c> {
             queues: Queues::default(),
             warm: Warm::default(),
             ids,
+            id_hash: IdHash::default(),
             new_ids: Vec::new(),
             numbers: Numbers { next: 1, reserved: 1 },
             chores: Chores::default(),
@@ -90,6 +93,7 @@ impl<'c> Engine<'c> {
             now: Instant::now(),
         };
         engine.version = engine.data_version()?;
+        engine.id_hash = IdHash::new(id_secret(db)?);
         engine.load(None)?;
         engine.load_ids()?;
         Ok(engine)
@@ -235,7 +239,7 @@ impl<'c> Engine<'c> {
         if let Some(seq) = self.ids.find(&Id::of(id)) {
             return Ok(Some(seq));
         }
-        let mut rows = self.sql.find_id.query([id])?;
+        let mut rows = self.sql.find_id.query(params![self.id_hash.of(id), id])?;
         rows.next()?.map(|row| row.get(0)).transpose()
     }
 

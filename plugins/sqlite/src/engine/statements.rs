@@ -2,7 +2,10 @@
 
 use rusqlite::{Connection, Statement};
 
-use crate::rows::{entry_columns, subscription_columns};
+use crate::{
+    ids::find_id,
+    rows::{entry_columns, subscription_columns},
+};
 
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident: $sql:expr;)*) => {
@@ -37,14 +40,12 @@ statements! {
                  completed, failed, unreadable) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     drop_queue: "DELETE FROM queues WHERE queue = ?1";
 
-    find_id: "SELECT seq FROM ids WHERE id = ?1";
-    keep_id: "INSERT OR REPLACE INTO ids (id, seq) VALUES (?1, ?2)";
+    find_id: find_id!();
+    keep_id: "INSERT OR IGNORE INTO ids (hash, seq) VALUES (?1, ?2)";
     ids_from: "SELECT id, seq FROM tasks WHERE seq >= ?1";
-    nth_id_after: "SELECT id FROM ids WHERE id > ?1 ORDER BY id LIMIT 1 OFFSET ?2";
-    drop_ids: "DELETE FROM ids WHERE id > ?1 AND id <= ?2 \
+    nth_hash_after: "SELECT hash FROM ids WHERE hash > ?1 ORDER BY hash LIMIT 1 OFFSET ?2";
+    drop_ids: "DELETE FROM ids WHERE hash > ?1 AND hash <= ?2 \
                AND NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.seq = ids.seq)";
-    drop_last_ids: "DELETE FROM ids WHERE id > ?1 \
-                    AND NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.seq = ids.seq)";
 
     read_task: concat!("SELECT ", entry_columns!(), " FROM tasks t LEFT JOIN bodies b USING (seq) \
                         WHERE t.seq = ?1");
