@@ -23,7 +23,7 @@ pub(crate) struct Enqueues {
 }
 
 impl Enqueues {
-    pub(crate) fn new(
+    pub(crate) fn boxed(
         batch: Vec<Enqueue>,
         reply: oneshot::Sender<Result<Answers>>,
     ) -> Box<dyn Work> {

@@ -41,7 +41,7 @@ impl AsyncTaskStorage for Sqlite {
     }
 
     async fn enqueue(&self, batch: Vec<Enqueue>) -> Answers<Enqueued> {
-        self.hand_in(|reply| Enqueues::new(batch, reply)).await
+        self.hand_in(|reply| Enqueues::boxed(batch, reply)).await
     }
 
     async fn claim(&self, claim: Claim) -> Result<Claimed> {
