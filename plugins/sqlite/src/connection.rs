@@ -1,6 +1,6 @@
 //! Connections to the file: the writer's, and those of readers.
 
-use std::{path::Path, time::Duration};
+use std::{fs::OpenOptions, io::Write, path::Path, time::Duration};
 
 use codeq_plugin::Result;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
@@ -8,7 +8,9 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use crate::{config::Config, fault::fault, schema};
 
 /// The write-ahead log is copied into the file whenever it has grown by so many pages.
-const CHECKPOINT_PAGES: u32 = 4_000;
+const CHECKPOINT_PAGES: u32 = 2_000;
+/// How large the log gets by that, in bytes.
+const LOG_AHEAD: usize = 8 << 20;
 /// A log that has grown beyond this, in bytes, is made smaller again.
 const LOG_BYTES: u32 = 64 << 20;
 
@@ -34,6 +36,25 @@ pub(crate) fn writer(config: &Config) -> Result<Connection> {
 pub(crate) fn reader(config: &Config) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
     open(&config.path, flags, config.lock_timeout(), config.cache_megabytes.min(8))
+}
+
+/// Makes an empty log as large as it will get. To sync a file that grows takes a disk half as long again
+/// as to sync one that is written over, since the growth has to be kept, too.
+///
+/// Only for the writer, and only while it has nothing in the log.
+pub(crate) fn make_log_ahead(config: &Config) {
+    let make = || {
+        let mut log = OpenOptions::new().write(true).open(config.beside("-wal"))?;
+        // Where a log ends is told by checksums, so what is behind it may be anything.
+        match log.metadata()?.len() {
+            0 => log.write_all(&vec![0; LOG_AHEAD]),
+            _ => Ok(()),
+        }
+    };
+    // It is as good without, and a full disk will be told of soon enough.
+    if let Err(error) = make() {
+        tracing::debug!("the log was not made ahead: {error}");
+    }
 }
 
 /// What the ids of this file are hashed with.

@@ -34,6 +34,9 @@ pub(crate) struct Group {
 /// Brings what was committed to the disk, and answers.
 pub(crate) struct Syncer {
     state: Mutex<State>,
+    /// There is a group for the thread that syncs.
+    arrived: Condvar,
+    /// Something was synced, or is not waiting any more.
     changed: Condvar,
     /// How many commits have begun, and how many of them are on the disk.
     begun: AtomicU64,
@@ -102,6 +105,7 @@ impl Syncer {
         let syncer = Arc::new(Syncer {
             syncs: log.is_some(),
             state: Mutex::new(State { log, ..State::default() }),
+            arrived: Condvar::new(),
             changed: Condvar::new(),
             begun: AtomicU64::new(0),
             synced: AtomicU64::new(0),
@@ -149,7 +153,7 @@ impl Syncer {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             state.waiting = Some(Numbered { group, number });
-            self.changed.notify_all();
+            self.arrived.notify_one();
             // The next group gathers until this one is on its way: two at a time are enough to keep
             // both the disk and the writer busy, and the larger a group is, the less it costs.
             while state.waiting.is_some() && !state.is_closed {
@@ -215,6 +219,7 @@ impl Syncer {
         }
         state.is_closed = true;
         drop(state);
+        self.arrived.notify_one();
         self.changed.notify_all();
     }
 
@@ -231,7 +236,7 @@ impl Syncer {
             } else if state.is_closed {
                 return;
             } else {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
         }
     }

@@ -329,6 +329,7 @@ impl<'c> Desk<'c> {
     fn work_until_closed(&mut self) -> Result<()> {
         // Readers wait for this. If it fails, the first who writes hears why.
         let _ = self.room.syncer.restore_trust(self.db);
+        connection::make_log_ahead(&self.room.config);
         loop {
             let patience = match self.idle {
                 Idle::Fresh => BREATH,
@@ -434,6 +435,7 @@ impl<'c> Desk<'c> {
                 // Space that was given back in the log is given back in the file by copying it there.
                 let mode = if self.engine.take_vacuumed() { "TRUNCATE" } else { "PASSIVE" };
                 self.checkpoint(mode);
+                connection::make_log_ahead(&self.room.config);
                 self.idle = Idle::Asleep;
             }
             Idle::Asleep => {}

@@ -124,18 +124,26 @@ impl<'c> Engine<'c> {
                 self.sql.drop_queue.execute([id])?;
             } else if let Some(queue) = self.queues.get(id) {
                 let count = |place: Place| queue.counts[place as usize].cast_signed();
-                self.sql.keep_queue.execute(params![
-                    id,
-                    queue.tenant.as_str(),
-                    queue.command.as_str(),
-                    count(Place::Ready),
-                    count(Place::Delayed),
-                    count(Place::Leased),
-                    count(Place::Dead),
-                    count(Place::Completed),
-                    count(Place::Failed),
-                    count(Place::Unreadable),
-                ])?;
+                let [ready, delayed, leased, dead, completed, failed] = Place::LISTED.map(count);
+                let unreadable = count(Place::Unreadable);
+                let changed = self
+                    .sql
+                    .change_queue
+                    .execute([id, ready, delayed, leased, dead, completed, failed, unreadable])?;
+                if changed == 0 {
+                    self.sql.add_queue.execute(params![
+                        id,
+                        ready,
+                        delayed,
+                        leased,
+                        dead,
+                        completed,
+                        failed,
+                        unreadable,
+                        queue.tenant.as_str(),
+                        queue.command.as_str(),
+                    ])?;
+                }
             }
         }
         self.keep_chores()

@@ -36,8 +36,10 @@ statements! {
     all_queues: "SELECT queue, tenant, command, ready, delayed, leased, dead, completed, failed, \
                  unreadable FROM queues";
     count_all: "SELECT queue, place, count(*) FROM tasks GROUP BY queue, place";
-    keep_queue: "INSERT OR REPLACE INTO queues (queue, tenant, command, ready, delayed, leased, dead, \
-                 completed, failed, unreadable) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    change_queue: "UPDATE queues SET ready = ?2, delayed = ?3, leased = ?4, dead = ?5, completed = ?6, \
+                   failed = ?7, unreadable = ?8 WHERE queue = ?1";
+    add_queue: "INSERT INTO queues (queue, ready, delayed, leased, dead, completed, failed, unreadable, \
+                tenant, command) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     drop_queue: "DELETE FROM queues WHERE queue = ?1";
 
     find_id: find_id!();
