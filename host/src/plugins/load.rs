@@ -101,15 +101,29 @@ struct Image {
 impl Image {
     #[cfg(target_os = "linux")]
     fn write(name: &str, bytes: &[u8]) -> io::Result<Image> {
-        use std::os::fd::AsRawFd;
+        use std::{os::fd::AsRawFd, thread, time::Duration};
 
-        use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+        use rustix::{
+            fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
+            io::Errno,
+        };
+
+        const SEALING_TRIES: u32 = 100;
+        const SEALING_PAUSE: Duration = Duration::from_millis(10);
 
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let mut file = File::from(memfd_create(format!("codeq-plugin-{name}"), flags)?);
         file.write_all(bytes)?;
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
-        fcntl_add_seals(&file, seals)?;
+        // The system refuses for as long as it holds a page for purposes of its own, which passes.
+        let mut tries = 0;
+        while let Err(error) = fcntl_add_seals(&file, seals) {
+            tries += 1;
+            if error != Errno::BUSY || tries == SEALING_TRIES {
+                return Err(error.into());
+            }
+            thread::sleep(SEALING_PAUSE);
+        }
         let path = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
         // The number must not come again: the loader takes a path that it knows for the same library.
         mem::forget(file);
