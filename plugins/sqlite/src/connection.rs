@@ -1,31 +1,48 @@
 //! Connections to the file: the writer's, and those of readers.
 
-use std::{fs::OpenOptions, io::Write, path::Path, time::Duration};
+use std::{
+    ffi::c_int,
+    fs::OpenOptions,
+    io::Write,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use codeq_plugin::Result;
-use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, OpenFlags, config::DbConfig, hooks::Wal};
 
 use crate::{config::Config, fault::fault, schema};
 
 /// The write-ahead log is copied into the file whenever it has grown by so many pages.
-const CHECKPOINT_PAGES: u32 = 2_000;
+pub(crate) const CHECKPOINT_PAGES: u32 = 2_000;
 /// How large the log gets by that, in bytes.
 const LOG_AHEAD: usize = 8 << 20;
 /// A log that has grown beyond this, in bytes, is made smaller again.
 const LOG_BYTES: u32 = 64 << 20;
 
-/// The connection of the only writer. It makes the file if there is none.
-pub(crate) fn writer(config: &Config) -> Result<Connection> {
+/// The connection of the only writer. It makes the file if there is none. How many pages are in the log
+/// is counted with every commit.
+pub(crate) fn writer(config: &Config, logged: &Arc<AtomicU32>) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-    let db = open(&config.path, flags, config.lock_timeout(), config.cache_megabytes)?;
+    let mut db = open(&config.path, flags, config.lock_timeout(), config.cache_megabytes)?;
     // Nothing is changed in a file of another program.
     schema::version(&db, &config.path)?;
+    let logged = Arc::clone(logged);
     let set = || {
         // That a file can shrink has to be said before anything is written to it.
         db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         db.pragma_update(None, "synchronous", "NORMAL")?;
-        db.pragma_update_and_check(None, "wal_autocheckpoint", CHECKPOINT_PAGES, |_| Ok(()))?;
+        // The writer says when the log is copied: only once it is known to be on the disk.
+        db.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
+        db.wal_hook(Some(move |_: &mut Wal, pages: c_int| {
+            logged.store(pages.unsigned_abs(), Ordering::Relaxed);
+            Ok(())
+        }))?;
         db.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES, |_| Ok(()))
     };
     set().map_err(|error| fault(&error, &config.path))?;
@@ -74,6 +91,7 @@ fn open(path: &Path, flags: OpenFlags, patience: Duration, megabytes: u32) -> Re
         // A plan that is good stays, whatever a table's statistics say.
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         db.pragma_update(None, "cache_size", -i64::from(megabytes) * 1024)?;
         db.pragma_update(None, "temp_store", "MEMORY")
     };

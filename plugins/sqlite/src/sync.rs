@@ -6,8 +6,9 @@
 //! group runs meanwhile.
 
 use std::{
-    fs::File,
+    fs::{File, OpenOptions},
     io,
+    os::unix::fs::FileExt,
     path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -18,7 +19,7 @@ use std::{
 };
 
 use codeq_plugin::{Error, Result};
-use rusqlite::Connection;
+use once_cell::sync::OnceCell;
 
 use crate::{
     config::{Config, Durability},
@@ -34,6 +35,7 @@ pub(crate) struct Group {
 /// Brings what was committed to the disk, and answers.
 pub(crate) struct Syncer {
     state: Mutex<State>,
+    log: Log,
     /// There is a group for the thread that syncs.
     arrived: Condvar,
     /// Something was synced, or is not waiting any more.
@@ -51,7 +53,6 @@ struct State {
     is_busy: bool,
     is_closed: bool,
     trust: Trust,
-    log: Option<Log>,
 }
 
 /// Whether what is in the log is on the disk once the log is synced.
@@ -71,20 +72,35 @@ enum Trust {
 /// SQLite's write-ahead log. It stays the same file for as long as a connection is open.
 struct Log {
     path: PathBuf,
-    file: Option<File>,
+    file: OnceCell<File>,
 }
 
+/// How much of the log is written again at once, in bytes.
+const CHUNK: usize = 1 << 20;
+
 impl Log {
-    fn of(config: &Config) -> Log {
-        Log { path: config.beside("-wal"), file: None }
+    fn file(&self) -> io::Result<&File> {
+        self.file.get_or_try_init(|| OpenOptions::new().read(true).write(true).open(&self.path))
     }
 
-    fn sync(&mut self) -> io::Result<()> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => self.file.insert(File::open(&self.path)?),
-        };
-        file.sync_data()
+    fn sync(&self) -> io::Result<()> {
+        self.file()?.sync_data()
+    }
+
+    /// Writes over what is in it with the same, and syncs that: when a sync has failed, the system holds
+    /// what it should have written for written, and no other sync would take it to the disk.
+    fn write_again(&self) -> io::Result<()> {
+        let file = self.file()?;
+        let mut chunk = vec![0; CHUNK];
+        let mut offset = 0;
+        loop {
+            let read = file.read_at(&mut chunk, offset)?;
+            if read == 0 {
+                return file.sync_data();
+            }
+            file.write_all_at(&chunk[..read], offset)?;
+            offset += read as u64;
+        }
     }
 }
 
@@ -101,10 +117,10 @@ impl Syncer {
     ///
     /// The system has no thread left.
     pub(crate) fn start(config: &Config) -> Result<Arc<Syncer>> {
-        let log = (config.durability == Durability::Disk).then(|| Log::of(config));
         let syncer = Arc::new(Syncer {
-            syncs: log.is_some(),
-            state: Mutex::new(State { log, ..State::default() }),
+            syncs: config.durability == Durability::Disk,
+            state: Mutex::default(),
+            log: Log { path: config.beside("-wal"), file: OnceCell::new() },
             arrived: Condvar::new(),
             changed: Condvar::new(),
             begun: AtomicU64::new(0),
@@ -162,23 +178,40 @@ impl Syncer {
         }
     }
 
-    /// When the file was just opened, and after a sync has failed: brings everything that is in the log
-    /// into the file itself, synced, before anything else is promised.
+    /// Says that the disk has failed the writer itself, so what is in the log may not be on the disk.
+    pub(crate) fn doubt(&self) {
+        let mut state = self.state();
+        if state.trust == Trust::Certain {
+            state.trust = Trust::InDoubt;
+        }
+    }
+
+    /// Waits until the disk has answered for all that was committed. Answers whether it has taken it.
+    ///
+    /// Only then may the log be copied into the file: a power loss on the way is mended from the log.
+    pub(crate) fn is_all_on_disk(&self) -> bool {
+        self.at_rest().trust == Trust::Certain
+    }
+
+    /// When the file was just opened, and after the disk has failed: has everything that is in the log
+    /// written and synced again before anything else is promised.
+    ///
+    /// Only for the writer, outside a transaction.
     ///
     /// # Errors
     ///
-    /// The disk fails.
-    pub(crate) fn restore_trust(&self, db: &Connection) -> rusqlite::Result<()> {
-        let trust = self.state().trust;
-        if trust == Trust::Certain || !self.syncs {
+    /// The disk still fails.
+    pub(crate) fn restore_trust(&self) -> Result<()> {
+        if self.state().trust == Trust::Certain {
             return Ok(());
         }
-        let copied =
-            db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
-        if copied? != 0 {
-            let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-            return Err(rusqlite::Error::SqliteFailure(busy, None));
-        }
+        let trust = self.at_rest().trust;
+        self.log.write_again().map_err(|error| {
+            let path = self.log.path.display();
+            let message =
+                format!("the disk does not take {path}: look at the disk, and at the system's log");
+            Error::unavailable(message).because(&error)
+        })?;
         if trust == Trust::InDoubt {
             tracing::info!("the disk takes what is written again");
         }
@@ -213,12 +246,7 @@ impl Syncer {
 
     /// Lets the thread end once everything is answered.
     pub(crate) fn close(&self) {
-        let mut state = self.state();
-        while state.waiting.is_some() || state.is_busy {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state.is_closed = true;
-        drop(state);
+        self.at_rest().is_closed = true;
         self.arrived.notify_one();
         self.changed.notify_all();
     }
@@ -242,20 +270,20 @@ impl Syncer {
     }
 
     /// Syncs the log, whoever is busy with it, and answers.
-    fn sync(&self, mut state: MutexGuard<'_, State>, Numbered { group, number }: Numbered) {
-        let mut log = state.log.take();
+    fn sync(&self, state: MutexGuard<'_, State>, Numbered { group, number }: Numbered) {
         let was_in_doubt = state.trust == Trust::InDoubt;
         drop(state);
-        let synced = match (&mut log, was_in_doubt) {
-            (_, true) => Err(in_doubt()),
-            (Some(log), _) if group.wrote => log.sync().map_err(|error| in_doubt().because(&error)),
-            _ => Ok(()),
+        let synced = if was_in_doubt {
+            Err(in_doubt())
+        } else if group.wrote {
+            self.log.sync().map_err(|error| in_doubt().because(&error))
+        } else {
+            Ok(())
         };
         if synced.is_ok() {
             self.synced.fetch_max(number, Ordering::AcqRel);
         }
         let mut state = self.state();
-        state.log = log;
         state.is_busy = false;
         if synced.is_err() {
             state.trust = Trust::InDoubt;
@@ -276,6 +304,15 @@ impl Syncer {
     fn reached(&self, number: u64) {
         self.synced.fetch_max(number, Ordering::AcqRel);
         self.changed.notify_all();
+    }
+
+    /// The state once no group is on its way.
+    fn at_rest(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        while state.waiting.is_some() || state.is_busy {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -7,18 +7,21 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use codeq_plugin::{Context, Error, Result};
-use rusqlite::{Connection, ErrorCode, Statement};
+use rusqlite::{Connection, ErrorCode, Statement, config::DbConfig};
 use tokio::sync::oneshot;
 
 use crate::{
     config::Config,
-    connection,
+    connection::{self, CHECKPOINT_PAGES},
     engine::Engine,
     fault::{Failure, Outcome, fault},
     ids::RecentIds,
@@ -110,7 +113,8 @@ impl Writer {
     ) -> Result<Writer> {
         let lock = config.beside("-host");
         let ownership = Ownership::take(&config.path, &lock, config.open_timeout())?;
-        let mut db = connection::writer(config)?;
+        let logged = Arc::default();
+        let mut db = connection::writer(config, &logged)?;
         schema::prepare(&mut db, &config.path)?;
         let shared = Arc::new(Shared {
             inbox: Mutex::new(Inbox { work: Vec::new(), is_open: true }),
@@ -122,6 +126,7 @@ impl Writer {
             context: context.clone(),
             ids,
             syncer,
+            logged,
         };
         let (opened, wait) = std::sync::mpsc::sync_channel(1);
         let thread = thread::Builder::new().name("codeq-sqlite-w".into()).spawn(move || {
@@ -220,6 +225,8 @@ struct Room {
     context: Context,
     ids: Arc<RecentIds>,
     syncer: Arc<Syncer>,
+    /// How many pages are in the log.
+    logged: Arc<AtomicU32>,
 }
 
 impl Room {
@@ -237,7 +244,7 @@ impl Room {
         loop {
             let result = match db.take() {
                 Some(db) => Ok(db),
-                None => connection::writer(&self.config),
+                None => connection::writer(&self.config, &self.logged),
             };
             let lived = result.and_then(|db| {
                 let broken = |error| fault(&error, &self.config.path);
@@ -252,6 +259,7 @@ impl Room {
                 })
             });
             let Err(error) = lived else { break };
+            self.syncer.doubt();
             if let Some(opened) = opened.take() {
                 let _ = opened.send(Err(error));
                 break;
@@ -300,6 +308,8 @@ struct Desk<'c> {
     commit: Statement<'c>,
     rollback: Statement<'c>,
     idle: Idle,
+    /// How many pages the log may have before it is copied into the file.
+    log_limit: u32,
     /// What the log was last told to be wrong, while it is.
     trouble: Option<String>,
 }
@@ -322,13 +332,14 @@ impl<'c> Desk<'c> {
             commit: db.prepare("COMMIT")?,
             rollback: db.prepare("ROLLBACK")?,
             idle: Idle::Fresh,
+            log_limit: CHECKPOINT_PAGES,
             trouble: None,
         })
     }
 
     fn work_until_closed(&mut self) -> Result<()> {
         // Readers wait for this. If it fails, the first who writes hears why.
-        let _ = self.room.syncer.restore_trust(self.db);
+        let _ = self.room.syncer.restore_trust();
         connection::make_log_ahead(&self.room.config);
         loop {
             let patience = match self.idle {
@@ -353,8 +364,7 @@ impl<'c> Desk<'c> {
     /// Runs operations in one transaction. If one of them breaks it, they are run again one by one, so
     /// that only that one fails.
     fn run_group(&mut self, mut work: Vec<Box<dyn Work>>) -> Result<()> {
-        if let Err(error) = self.room.syncer.restore_trust(self.db) {
-            let error = fault(&error, &self.room.config.path);
+        if let Err(error) = self.room.syncer.restore_trust() {
             work.into_iter().for_each(|work| work.fail(error.clone()));
             return Ok(());
         }
@@ -366,6 +376,7 @@ impl<'c> Desk<'c> {
                 }
                 let is_alone = self.room.shared.inbox().work.is_empty();
                 self.room.syncer.settle(Group { work, wrote }, is_alone);
+                self.keep_log_short();
             }
             Ran::Broken(error) if work.len() > 1 && is_about_one(&error) => {
                 for work in work {
@@ -393,10 +404,18 @@ impl<'c> Desk<'c> {
                 Ok(Ran::Committed(self.db.total_changes() != before))
             }
             Err(error) => {
-                self.roll_back().map_err(|error| fault(&error, &self.room.config.path))?;
+                self.broke(&error)?;
                 Ok(Ran::Broken(error))
             }
         }
+    }
+
+    /// Leaves a transaction that has failed.
+    fn broke(&mut self, error: &rusqlite::Error) -> Result<()> {
+        if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
+            self.room.syncer.doubt();
+        }
+        self.roll_back().map_err(|error| fault(&error, &self.room.config.path))
     }
 
     fn try_transact(&mut self, work: &mut [Box<dyn Work>]) -> rusqlite::Result<()> {
@@ -425,6 +444,11 @@ impl<'c> Desk<'c> {
     }
 
     fn tidy_up(&mut self) -> Result<()> {
+        if self.room.syncer.restore_trust().is_err() {
+            // Whoever reads is refused until it can be; there may be nobody who writes.
+            self.idle = Idle::Tidy;
+            return Ok(());
+        }
         match self.idle {
             Idle::Fresh => {
                 if !self.do_chores()? {
@@ -434,9 +458,10 @@ impl<'c> Desk<'c> {
             Idle::Tidy => {
                 // Space that was given back in the log is given back in the file by copying it there.
                 let mode = if self.engine.take_vacuumed() { "TRUNCATE" } else { "PASSIVE" };
-                self.checkpoint(mode);
-                connection::make_log_ahead(&self.room.config);
-                self.idle = Idle::Asleep;
+                if self.checkpoint(mode) {
+                    connection::make_log_ahead(&self.room.config);
+                    self.idle = Idle::Asleep;
+                }
             }
             Idle::Asleep => {}
         }
@@ -448,12 +473,13 @@ impl<'c> Desk<'c> {
         match self.aside(|engine| engine.chore(true)) {
             Ok(more) => {
                 self.engine.committed();
+                self.keep_log_short();
                 Ok(more)
             }
             Err(error) => {
                 // They can wait: until the disk has space again, or the other program is done.
                 tracing::debug!("chores were put off: {error}");
-                self.roll_back().map_err(|error| fault(&error, &self.room.config.path))?;
+                self.broke(&error)?;
                 Ok(false)
             }
         }
@@ -472,11 +498,29 @@ impl<'c> Desk<'c> {
         Ok(done)
     }
 
-    fn checkpoint(&self, mode: &str) {
-        let done = self.db.pragma_update_and_check(None, "wal_checkpoint", mode, |_| Ok(()));
-        if let Err(error) = done {
-            tracing::debug!("the log was not copied into the file: {error}");
+    fn keep_log_short(&mut self) {
+        let logged = self.room.logged.load(Ordering::Relaxed);
+        if logged >= self.log_limit {
+            self.checkpoint("PASSIVE");
+            // As long as somebody reads what is in the log, it cannot be begun anew; then it is not worth
+            // another try after every group.
+            self.log_limit = logged + CHECKPOINT_PAGES;
+        } else if logged < CHECKPOINT_PAGES {
+            self.log_limit = CHECKPOINT_PAGES;
         }
+    }
+
+    /// Copies the log into the file. Answers whether that was done without a fault.
+    fn checkpoint(&self, mode: &str) -> bool {
+        if !self.room.syncer.is_all_on_disk() {
+            return false;
+        }
+        let done = self.db.pragma_update_and_check(None, "wal_checkpoint", mode, |_| Ok(()));
+        if let Err(error) = &done {
+            tracing::debug!("the log was not copied into the file: {error}");
+            self.room.syncer.doubt();
+        }
+        done.is_ok()
     }
 
     /// Leaves a file that the next start need not mend.
@@ -488,7 +532,10 @@ impl<'c> Desk<'c> {
                 let _ = self.rollback.execute([]);
             }
         }
-        self.checkpoint("TRUNCATE");
+        if self.checkpoint("TRUNCATE") {
+            // There is nothing in it any more, so it need not stay beside the file.
+            let _ = self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+        }
     }
 }
 

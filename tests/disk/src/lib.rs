@@ -16,7 +16,7 @@
 //! process.kill().unwrap();
 //! process.wait().unwrap();
 //! let trace = disk.trace();
-//! for cut in trace.moments(50, 1) {
+//! for cut in trace.moments(0, 50, 1) {
 //!     for seed in 0..8 {
 //!         let left = tempfile::tempdir().unwrap();
 //!         trace.power_cut(cut, seed, left.path());

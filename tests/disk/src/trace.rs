@@ -42,11 +42,12 @@ impl Trace {
         &self.events
     }
 
-    /// At most so many moments at which a power cut is of interest, in order: just before and at the end
-    /// of each sync, in the middle of it, and any others. The last event's is always there.
-    pub fn moments(&self, count: usize, seed: u64) -> Vec<u64> {
+    /// At most so many moments, from one on, at which a power cut is of interest, in order: just before
+    /// and at the end of each sync, in the middle of it, and any others. The last event's is always there.
+    pub fn moments(&self, since: u64, count: usize, seed: u64) -> Vec<u64> {
         let mut rng = Rng::with_seed(seed);
-        let Some((first, last)) = self.events.first().zip(self.events.last()) else {
+        let mut events = self.events.iter().filter(|event| event.moment >= since);
+        let Some((first, last)) = events.next().zip(self.events.last()) else {
             return Vec::new();
         };
         let mut begun = BTreeMap::new();
@@ -59,7 +60,8 @@ impl Trace {
                 What::SyncEnd { sync, .. } => {
                     let begin = begun.get(&sync).copied().unwrap_or(event.moment);
                     let middle = begin + (event.moment - begin) / 2;
-                    moments.extend([middle, event.moment - 1, event.moment]);
+                    let all = [middle, event.moment - 1, event.moment];
+                    moments.extend(all.into_iter().filter(|moment| *moment >= since));
                 }
                 _ => {}
             }

@@ -239,13 +239,13 @@ fn the_moments_of_interest_are_around_the_syncs_and_between() {
     let trace = disk.trace();
     let last = trace.events().last().unwrap().moment;
     for count in [1, 10, 100] {
-        let moments = trace.moments(count, 7);
-        assert_eq!(moments, trace.moments(count, 7));
+        let moments = trace.moments(0, count, 7);
+        assert_eq!(moments, trace.moments(0, count, 7));
         assert!(moments.is_sorted() && moments.len() <= count && moments.len() >= count * 3 / 4);
         assert_eq!(*moments.last().unwrap(), last);
     }
     let mut lengths: Vec<usize> = trace
-        .moments(100, 7)
+        .moments(0, 100, 7)
         .into_iter()
         .map(|moment| left(&trace, moment, NOTHING, "a").unwrap_or_default().len())
         .collect();

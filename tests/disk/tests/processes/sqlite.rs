@@ -99,7 +99,7 @@ struct Outcome {
 
 fn try_states(trace: &Trace, acknowledged: &Acknowledged) -> Outcome {
     let mut outcome = Outcome::default();
-    for cut in trace.moments(40, 1) {
+    for cut in trace.moments(0, 40, 1) {
         for seed in 0..10 {
             let left = TempDir::new().unwrap();
             trace.power_cut(cut, seed, left.path());

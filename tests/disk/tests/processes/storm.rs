@@ -97,7 +97,7 @@ fn every_state_of_a_storm_can_be_built() {
     child.done("storm 99");
     child.kill();
     let trace = disk.trace();
-    for cut in trace.moments(30, 3) {
+    for cut in trace.moments(0, 30, 3) {
         for seed in 0..8 {
             let contents = trace.contents(cut, seed);
             assert_eq!(contents, trace.contents(cut, seed), "chosen by the seed");
