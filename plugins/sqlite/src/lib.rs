@@ -23,6 +23,7 @@ mod connection;
 mod engine;
 mod enqueues;
 mod fault;
+mod filter;
 mod ids;
 mod list;
 mod ownership;

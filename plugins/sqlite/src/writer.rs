@@ -327,7 +327,7 @@ impl<'c> Desk<'c> {
         Ok(Desk {
             room,
             db,
-            engine: Engine::new(db, &room.context, Arc::clone(&room.ids))?,
+            engine: Engine::new(db, &room.config, &room.context, Arc::clone(&room.ids))?,
             begin: db.prepare("BEGIN IMMEDIATE")?,
             commit: db.prepare("COMMIT")?,
             rollback: db.prepare("ROLLBACK")?,

@@ -42,6 +42,11 @@ impl Chores {
         Ok(())
     }
 
+    /// How many entries of the table of ids have outlived their tasks, about.
+    pub(super) fn left_behind(&self) -> u64 {
+        self.left_behind.max(0).cast_unsigned()
+    }
+
     pub(super) fn id_was_left_behind(&mut self) {
         self.left_behind += 1;
         self.is_left_behind_changed = true;
@@ -70,7 +75,11 @@ impl Engine<'_> {
         let tasks = self.queues.tasks();
         if self.chores.merge.is_none() {
             let batch = (tasks / TASKS_PER_ID).clamp(*BATCH.start(), *BATCH.end());
+            self.id_filter.take_over();
             if self.ids.len() as u64 >= batch {
+                if self.id_filter.is_wanted() {
+                    self.make_id_filter();
+                }
                 self.chores.merge = Some(Merge::start(&self.ids, self.id_hash, self.numbers.next));
             }
         }
@@ -114,6 +123,7 @@ impl Engine<'_> {
         // Sorting is under way; whoever is idle need not look again at once.
         let Some(ids) = merge.next(count, wait) else { return Ok(false) };
         for (hash, seq) in ids {
+            self.id_filter.add(hash);
             self.sql.keep_id.execute([hash, seq])?;
         }
         if merge.is_finished() {

@@ -22,8 +22,10 @@ use rusqlite::{Connection, params};
 pub(crate) use self::tasks::Enqueueing;
 use self::{chores::Chores, statements::Statements};
 use crate::{
+    config::Config,
     connection::id_secret,
     fault::Outcome,
+    filter::IdFilter,
     ids::{Id, IdHash, RecentIds},
     place::Place,
     queues::{QueueId, Queues, Seq},
@@ -39,6 +41,8 @@ pub(crate) struct Engine<'c> {
     warm: Warm,
     ids: Arc<RecentIds>,
     id_hash: IdHash,
+    id_filter: IdFilter,
+    config: Config,
     /// The ids that this transaction has brought.
     new_ids: Vec<Id>,
     numbers: Numbers,
@@ -75,6 +79,7 @@ type Counted = HashMap<QueueId, [u64; Place::COUNT]>;
 impl<'c> Engine<'c> {
     pub(crate) fn new(
         db: &'c Connection,
+        config: &Config,
         context: &Context,
         ids: Arc<RecentIds>,
     ) -> rusqlite::Result<Engine<'c>> {
@@ -86,6 +91,8 @@ impl<'c> Engine<'c> {
             warm: Warm::default(),
             ids,
             id_hash: IdHash::default(),
+            id_filter: IdFilter::default(),
+            config: config.clone(),
             new_ids: Vec::new(),
             numbers: Numbers { next: 1, reserved: 1 },
             chores: Chores::default(),
@@ -96,6 +103,7 @@ impl<'c> Engine<'c> {
         engine.id_hash = IdHash::new(id_secret(db)?);
         engine.load(None)?;
         engine.load_ids()?;
+        engine.filter_ids()?;
         Ok(engine)
     }
 
@@ -108,6 +116,7 @@ impl<'c> Engine<'c> {
             let counted = self.count_all()?;
             self.load(Some(&counted))?;
             self.load_ids()?;
+            self.filter_ids()?;
         }
         Ok(())
     }
@@ -224,6 +233,23 @@ impl<'c> Engine<'c> {
         Ok(())
     }
 
+    /// Starts over with the filter of the ids that are in the table.
+    fn filter_ids(&mut self) -> rusqlite::Result<()> {
+        let is_empty = self.sql.any_id.query([])?.next()?.is_none();
+        if is_empty {
+            self.id_filter = IdFilter::empty();
+        } else {
+            self.id_filter = IdFilter::default();
+            self.make_id_filter();
+        }
+        Ok(())
+    }
+
+    fn make_id_filter(&mut self) {
+        let count = self.queues.tasks() + self.chores.left_behind();
+        self.id_filter.make(&self.config, count);
+    }
+
     fn meta(&mut self, name: &str) -> rusqlite::Result<Option<i64>> {
         read_meta(&mut self.sql, name)
     }
@@ -244,10 +270,19 @@ impl<'c> Engine<'c> {
 
     /// The number of the task with an id.
     fn seq(&mut self, id: &str) -> rusqlite::Result<Option<Seq>> {
-        if let Some(seq) = self.ids.find(&Id::of(id)) {
+        self.seq_of(id, &Id::of(id))
+    }
+
+    /// The same, of an id that is in its form for the memory already.
+    fn seq_of(&mut self, id: &str, short: &Id) -> rusqlite::Result<Option<Seq>> {
+        if let Some(seq) = self.ids.find(short) {
             return Ok(Some(seq));
         }
-        let mut rows = self.sql.find_id.query(params![self.id_hash.of(id), id])?;
+        let hash = self.id_hash.of(id);
+        if !self.id_filter.may_have(hash) {
+            return Ok(None);
+        }
+        let mut rows = self.sql.find_id.query(params![hash, id])?;
         rows.next()?.map(|row| row.get(0)).transpose()
     }
 

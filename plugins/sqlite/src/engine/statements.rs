@@ -43,6 +43,7 @@ statements! {
     drop_queue: "DELETE FROM queues WHERE queue = ?1";
 
     find_id: find_id!();
+    any_id: "SELECT 1 FROM ids LIMIT 1";
     keep_id: "INSERT OR IGNORE INTO ids (hash, seq) VALUES (?1, ?2)";
     ids_from: "SELECT id, seq FROM tasks WHERE seq >= ?1";
     nth_hash_after: "SELECT hash FROM ids WHERE hash > ?1 ORDER BY hash LIMIT 1 OFFSET ?2";
@@ -116,7 +117,7 @@ mod tests {
 
     /// What reads a table from its beginning: all of it when something has to be counted anew, or a
     /// few rows in the order in which they lie there.
-    const SCANS: [&str; 3] = ["all_queues", "count_all", "forget_keys"];
+    const SCANS: [&str; 4] = ["all_queues", "any_id", "count_all", "forget_keys"];
 
     #[test]
     fn no_operation_searches_a_table_or_sorts() {

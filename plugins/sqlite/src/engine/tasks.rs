@@ -47,7 +47,7 @@ impl Engine<'_> {
                 self.sql.drop_body.execute([seq])?;
                 seq
             }
-            None => self.new_seq(&task)?,
+            None => self.new_seq(Id::of(&task.id))?,
         };
         let (at, _) = self.insert(seq, &task, placement, look_at)?;
         self.keep(Entry { at, task });
@@ -67,12 +67,15 @@ impl Engine<'_> {
         if let Some(task) = self.remembered(&task.tenant_id, key)? {
             return Ok(Enqueueing::Found(task));
         }
-        if self.find(&task.id)?.is_some() {
+        let id = Id::of(&task.id);
+        if let Some(seq) = self.seq_of(&task.id, &id)?
+            && self.find_at(seq)?.is_some()
+        {
             let message = format!("there is a task {} already", task.id);
             return Err(Error::already_exists(message).into());
         }
         let placement = self.rules.enqueue(task, *visible_at, self.now);
-        let seq = self.new_seq(task)?;
+        let seq = self.new_seq(id)?;
         // Retention is looked at in the order of `seq`, unless the task outlives those around it.
         let (at, awoke) = self.insert(seq, task, placement, None)?;
         if !key.is_empty() {
@@ -347,9 +350,8 @@ impl Engine<'_> {
     }
 
     /// A number for a new task, under which its id is found.
-    fn new_seq(&mut self, task: &Task) -> Outcome<Seq> {
+    fn new_seq(&mut self, id: Id) -> Outcome<Seq> {
         let seq = self.number()?;
-        let id = Id::of(&task.id);
         self.ids.insert(id.clone(), seq);
         self.new_ids.push(id);
         Ok(seq)
@@ -373,9 +375,14 @@ impl Engine<'_> {
 
     /// Where the task with an id is, be its record readable or not.
     fn find(&mut self, id: &str) -> Outcome<Option<(Seq, QueueId, Place, Position)>> {
-        let Some(seq) = self.seq(id)? else {
-            return Ok(None);
-        };
+        match self.seq(id)? {
+            Some(seq) => self.find_at(seq),
+            None => Ok(None),
+        }
+    }
+
+    /// Where the task with a number is.
+    fn find_at(&mut self, seq: Seq) -> Outcome<Option<(Seq, QueueId, Place, Position)>> {
         if let Some(entry) = self.warm.entries.get(&seq) {
             return Ok(Some((seq, entry.at.queue, entry.at.place, entry.at.position)));
         }
