@@ -165,16 +165,13 @@ impl Syncer {
             state.is_busy = true;
             self.sync(state, Numbered { group, number });
         } else {
+            // One group may wait while another is on its way: then a thread that wakes up late keeps
+            // nobody from working, and groups still grow where the disk is slow.
             while state.waiting.is_some() && !state.is_closed {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             state.waiting = Some(Numbered { group, number });
             self.arrived.notify_one();
-            // The next group gathers until this one is on its way: two at a time are enough to keep
-            // both the disk and the writer busy, and the larger a group is, the less it costs.
-            while state.waiting.is_some() && !state.is_closed {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
         }
     }
 
