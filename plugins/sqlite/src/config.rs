@@ -93,7 +93,7 @@ impl Default for Config {
         Config {
             path: "codeq.db".into(),
             durability: Durability::Disk,
-            cache_megabytes: 32,
+            cache_megabytes: 16,
             open_timeout_ms: 5_000,
             operation_timeout_ms: 10_000,
         }

@@ -74,6 +74,15 @@ pub(crate) fn make_log_ahead(config: &Config) {
     }
 }
 
+/// How much of the log counts, in bytes. What is behind that is older, or was never committed.
+pub(crate) fn log_length(db: &Connection) -> rusqlite::Result<u64> {
+    // This copies nothing, it only tells. https://sqlite.org/pragma.html#pragma_wal_checkpoint
+    let pages = db.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get::<_, i64>(1))?;
+    let page_size = db.query_row("PRAGMA page_size", [], |row| row.get::<_, i64>(0))?;
+    // A header of 32 bytes, and one of 24 before each page. https://sqlite.org/fileformat2.html#walformat
+    Ok((32 + pages.max(0) * (24 + page_size)).cast_unsigned())
+}
+
 /// What the ids of this file are hashed with.
 pub(crate) fn id_secret(db: &Connection) -> rusqlite::Result<(i64, i64)> {
     let half = |name| {

@@ -87,14 +87,15 @@ impl Log {
         self.file()?.sync_data()
     }
 
-    /// Writes over what is in it with the same, and syncs that: when a sync has failed, the system holds
-    /// what it should have written for written, and no other sync would take it to the disk.
-    fn write_again(&self) -> io::Result<()> {
+    /// Writes over its first bytes, so many, with the same, and syncs that: when a sync has failed, the
+    /// system holds what it should have written for written, and no other sync would take it to the disk.
+    fn write_again(&self, length: u64) -> io::Result<()> {
         let file = self.file()?;
         let mut chunk = vec![0; CHUNK];
         let mut offset = 0;
         loop {
-            let read = file.read_at(&mut chunk, offset)?;
+            let rest = usize::try_from(length - offset).map_or(CHUNK, |rest| rest.min(CHUNK));
+            let read = file.read_at(&mut chunk[..rest], offset)?;
             if read == 0 {
                 return file.sync_data();
             }
@@ -190,20 +191,22 @@ impl Syncer {
         self.at_rest().trust == Trust::Certain
     }
 
-    /// When the file was just opened, and after the disk has failed: has everything that is in the log
-    /// written and synced again before anything else is promised.
+    /// Whether the log has to be written again before anything else is promised: the file was just
+    /// opened, or the disk has failed.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.state().trust != Trust::Certain
+    }
+
+    /// Has what is in the log, that is its first bytes, so many, written and synced again.
     ///
     /// Only for the writer, outside a transaction.
     ///
     /// # Errors
     ///
     /// The disk still fails.
-    pub(crate) fn restore_trust(&self) -> Result<()> {
-        if self.state().trust == Trust::Certain {
-            return Ok(());
-        }
+    pub(crate) fn restore_trust(&self, length: u64) -> Result<()> {
         let trust = self.at_rest().trust;
-        self.log.write_again().map_err(|error| {
+        self.log.write_again(length).map_err(|error| {
             let path = self.log.path.display();
             let message =
                 format!("the disk does not take {path}: look at the disk, and at the system's log");

@@ -339,7 +339,7 @@ impl<'c> Desk<'c> {
 
     fn work_until_closed(&mut self) -> Result<()> {
         // Readers wait for this. If it fails, the first who writes hears why.
-        let _ = self.room.syncer.restore_trust();
+        let _ = self.restore_trust();
         connection::make_log_ahead(&self.room.config);
         loop {
             let patience = match self.idle {
@@ -361,10 +361,21 @@ impl<'c> Desk<'c> {
         }
     }
 
+    /// Has the log written again if it may not be on the disk.
+    fn restore_trust(&self) -> Result<()> {
+        if !self.room.syncer.is_in_doubt() {
+            return Ok(());
+        }
+        let length = connection::log_length(self.db);
+        self.room
+            .syncer
+            .restore_trust(length.map_err(|error| fault(&error, &self.room.config.path))?)
+    }
+
     /// Runs operations in one transaction. If one of them breaks it, they are run again one by one, so
     /// that only that one fails.
     fn run_group(&mut self, mut work: Vec<Box<dyn Work>>) -> Result<()> {
-        if let Err(error) = self.room.syncer.restore_trust() {
+        if let Err(error) = self.restore_trust() {
             work.into_iter().for_each(|work| work.fail(error.clone()));
             return Ok(());
         }
@@ -444,7 +455,7 @@ impl<'c> Desk<'c> {
     }
 
     fn tidy_up(&mut self) -> Result<()> {
-        if self.room.syncer.restore_trust().is_err() {
+        if self.restore_trust().is_err() {
             // Whoever reads is refused until it can be; there may be nobody who writes.
             self.idle = Idle::Tidy;
             return Ok(());
