@@ -536,12 +536,17 @@ impl<'c> Desk<'c> {
 
     /// Leaves a file that the next start need not mend.
     fn leave_in_order(&mut self) {
-        // Everything that was answered is in the log already.
-        if let Err(error) = self.aside(Engine::write_all_ids) {
-            tracing::warn!("{}", fault(&error, &self.room.config.path));
-            if !self.db.is_autocommit() {
-                let _ = self.rollback.execute([]);
+        // Everything that was answered is in the log already. Of the ids, a batch may be on its way, and
+        // others have come since.
+        for _ in 0..2 {
+            if let Err(error) = self.aside(Engine::write_all_ids) {
+                tracing::warn!("{}", fault(&error, &self.room.config.path));
+                if !self.db.is_autocommit() {
+                    let _ = self.rollback.execute([]);
+                }
+                break;
             }
+            self.engine.committed();
         }
         if self.checkpoint("TRUNCATE") {
             // There is nothing in it any more, so it need not stay beside the file.

@@ -32,7 +32,8 @@ impl Place {
     }
 
     pub fn config(&self) -> Config {
-        Config { path: self.file(), open_timeout_ms: 0, ..Config::default() }
+        // A program that another test starts has this one's files open for a moment.
+        Config { path: self.file(), open_timeout_ms: 300, ..Config::default() }
     }
 
     pub async fn open(&self) -> Sqlite {
