@@ -63,6 +63,6 @@ impl Work for Enqueues {
     }
 
     fn is_awaited(&self) -> bool {
-        true
+        !self.reply.is_closed()
     }
 }

@@ -38,6 +38,11 @@ impl Failure {
     }
 }
 
+/// Whether something in the file is not what SQLite wrote there.
+pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
+}
+
 /// Says what a failure of SQLite means to whoever uses the store, and what to do.
 pub(crate) fn fault(error: &rusqlite::Error, path: &Path) -> Error {
     let path = path.display();

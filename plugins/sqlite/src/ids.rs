@@ -80,6 +80,12 @@ impl IdHash {
 #[derive(Default)]
 pub(crate) struct RecentIds(RwLock<Generations>);
 
+/// An id that was inserted, and the task that had it before, which may be gone.
+pub(crate) struct Inserted {
+    pub(crate) id: Id,
+    pub(crate) before: Option<Seq>,
+}
+
 #[derive(Default)]
 struct Generations {
     /// Those of the newest tasks.
@@ -94,14 +100,19 @@ impl RecentIds {
         ids.new.get(id).or_else(|| ids.old.get(id)).copied()
     }
 
-    pub(crate) fn insert(&self, id: Id, seq: Seq) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).new.insert(id, seq);
+    /// Answers with what had the id before, for [`RecentIds::undo`].
+    pub(crate) fn insert(&self, id: Id, seq: Seq) -> Option<Seq> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).new.insert(id, seq)
     }
 
-    pub(crate) fn remove(&self, ids: &[Id]) {
+    /// Makes it so that some ids were never inserted, the last one first.
+    pub(crate) fn undo(&self, inserted: Vec<Inserted>) {
         let mut generations = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for id in ids {
-            generations.new.remove(id);
+        for Inserted { id, before } in inserted.into_iter().rev() {
+            match before {
+                Some(seq) => generations.new.insert(id, seq),
+                None => generations.new.remove(&id),
+            };
         }
     }
 
@@ -146,13 +157,13 @@ impl Merge {
     pub(crate) fn start(ids: &RecentIds, hash: IdHash, up_to: Seq) -> Merge {
         let batch = ids.close_batch();
         let (sender, sorting) = mpsc::sync_channel(1);
-        thread::spawn(move || {
-            let hashed = |(id, seq): (&Id, &Seq)| (id.with_text(|id| hash.of(id)), *seq);
-            let mut sorted: Hashed = batch.iter().map(hashed).collect();
-            sorted.sort_unstable();
-            // Nobody waits for it once the store is closed.
-            let _ = sender.send(sorted);
-        });
+        let (its, here) = (Arc::clone(&batch), sender.clone());
+        // Nobody waits for it once the store is closed.
+        let sort = move || drop(sender.send(sorted(&its, hash)));
+        if thread::Builder::new().name("codeq-sqlite-i".into()).spawn(sort).is_err() {
+            // The system has no thread left.
+            let _ = here.send(sorted(&batch, hash));
+        }
         Merge { up_to, sorting: Mutex::new(sorting), sorted: None }
     }
 
@@ -174,9 +185,17 @@ impl Merge {
     /// Forgets the batch once it is in the table for good.
     pub(crate) fn finish(self, ids: &RecentIds) {
         let batch = ids.forget_batch();
-        // Freeing many texts takes its time; the writer has better things to do.
-        thread::spawn(move || drop(batch));
+        // Freeing many texts takes its time; the writer has better things to do. Without a thread it is
+        // done here.
+        let _ = thread::Builder::new().name("codeq-sqlite-i".into()).spawn(move || drop(batch));
     }
+}
+
+fn sorted(batch: &HashMap<Id, Seq>, hash: IdHash) -> Hashed {
+    let hashed = |(id, seq): (&Id, &Seq)| (id.with_text(|id| hash.of(id)), *seq);
+    let mut sorted: Hashed = batch.iter().map(hashed).collect();
+    sorted.sort_unstable();
+    sorted
 }
 
 #[cfg(test)]
@@ -215,5 +234,19 @@ mod tests {
         assert_eq!(seqs, [0, 1, 2]);
         merge.finish(&ids);
         assert_eq!((ids.find(&id("a")), ids.find(&id("b"))), (Some(9), None));
+    }
+
+    #[test]
+    fn what_is_undone_leaves_the_task_that_had_the_id_before() {
+        let ids = RecentIds::default();
+        let insert = |text: &str, seq| {
+            let id = Id::of(text);
+            Inserted { before: ids.insert(id.clone(), seq), id }
+        };
+        insert("a", 1);
+        let inserted = vec![insert("a", 2), insert("b", 3), insert("a", 4)];
+        assert_eq!(ids.find(&Id::of("a")), Some(4));
+        ids.undo(inserted);
+        assert_eq!((ids.find(&Id::of("a")), ids.find(&Id::of("b"))), (Some(1), None));
     }
 }

@@ -81,8 +81,8 @@ impl View<'_> {
         Ok(queues)
     }
 
-    /// The tasks of a place, in order, from behind `after` on. Those that cannot be read are told to
-    /// the log and left out.
+    /// The tasks of a place, in order, from behind `after` on, at most so many. Those that cannot
+    /// be read are told to the log and left out.
     fn entries_after(
         &self,
         queue: QueueId,
@@ -95,13 +95,13 @@ impl View<'_> {
             entry_columns!(),
             ", q.tenant FROM tasks t INDEXED BY tasks_in_order LEFT JOIN bodies b USING (seq) \
              LEFT JOIN queues q USING (queue) WHERE t.queue = ?1 AND t.place = ?2 \
-             AND (t.rank, t.arrival) > (?3, ?4) ORDER BY t.rank, t.arrival LIMIT ?5"
+             AND (t.rank, t.arrival) > (?3, ?4) ORDER BY t.rank, t.arrival"
         ))?;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let mut rows =
-            read.query(params![queue, place.number(), after.rank, after.arrival, limit])?;
+        let mut rows = read.query(params![queue, place.number(), after.rank, after.arrival])?;
         let mut entries = Vec::new();
-        while let Some(row) = rows.next()? {
+        while entries.len() < limit
+            && let Some(row) = rows.next()?
+        {
             match read_with_tenant(row) {
                 Ok(entry) => entries.push(entry),
                 Err(error) => tracing::error!("{error}; it is left out of the list"),

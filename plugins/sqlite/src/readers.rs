@@ -96,9 +96,13 @@ impl Readers {
         let (reply, receiver) = oneshot::channel();
         let question: Question = Box::new(move |desk| {
             // Whoever asked may have gone, before or after.
-            if !reply.is_closed() {
-                let _ = reply.send(desk.read(read));
+            if reply.is_closed() {
+                return;
             }
+            let answer = desk.read(read);
+            desk.syncer.when_on_disk(|told| {
+                let _ = reply.send(told.and(answer));
+            });
         });
         let questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(questions) = &*questions {
@@ -136,8 +140,6 @@ impl Desk {
         if !matches!(answer, Err(Failure::Broken(_))) {
             self.db = Some((db, id_hash));
         }
-        let answer = answer.map_err(|failure| failure.into_error(&self.config.path))?;
-        self.syncer.wait_for_what_was_seen(self.config.operation_timeout())?;
-        Ok(answer)
+        answer.map_err(|failure| failure.into_error(&self.config.path))
     }
 }

@@ -45,7 +45,7 @@ impl Sqlite {
         &self,
         run: impl FnMut(&mut Engine<'_>) -> Outcome<A> + Send + 'static,
     ) -> Result<A> {
-        self.answer(self.writer.submit(false, run)).await
+        self.answer(self.writer.submit(run)).await
     }
 
     /// Has something written that comes as more than a function.
@@ -56,14 +56,6 @@ impl Sqlite {
         let (reply, receiver) = oneshot::channel();
         self.writer.hand_in(work(reply));
         self.answer(receiver).await
-    }
-
-    /// Has something written that nobody misses if whoever asked is gone by then.
-    pub(crate) async fn write_if_awaited<A: Send + 'static>(
-        &self,
-        run: impl FnMut(&mut Engine<'_>) -> Outcome<A> + Send + 'static,
-    ) -> Result<A> {
-        self.answer(self.writer.submit(true, run)).await
     }
 
     /// Has something read.

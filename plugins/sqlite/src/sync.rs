@@ -7,7 +7,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io,
+    io, mem,
     os::unix::fs::FileExt,
     path::PathBuf,
     sync::{
@@ -15,11 +15,9 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::{Duration, Instant},
 };
 
 use codeq_plugin::{Error, Result};
-use once_cell::sync::OnceCell;
 
 use crate::{
     config::{Config, Durability},
@@ -53,6 +51,14 @@ struct State {
     is_busy: bool,
     is_closed: bool,
     trust: Trust,
+    readers: Vec<Reader>,
+}
+
+/// Somebody who has read what may not be on the disk yet.
+struct Reader {
+    /// How many commits had begun by then.
+    seen: u64,
+    then: Box<dyn FnOnce(Result<()>) + Send>,
 }
 
 /// Whether what is in the log is on the disk once the log is synced.
@@ -69,28 +75,37 @@ enum Trust {
     InDoubt,
 }
 
-/// SQLite's write-ahead log. It stays the same file for as long as a connection is open.
+/// SQLite's write-ahead log. It stays the same file for as long as the writer's connection is open.
 struct Log {
     path: PathBuf,
-    file: OnceCell<File>,
+    file: Mutex<Option<Arc<File>>>,
 }
 
 /// How much of the log is written again at once, in bytes.
 const CHUNK: usize = 1 << 20;
 
 impl Log {
-    fn file(&self) -> io::Result<&File> {
-        self.file.get_or_try_init(|| OpenOptions::new().read(true).write(true).open(&self.path))
+    fn open(&self) -> io::Result<Arc<File>> {
+        Ok(Arc::new(OpenOptions::new().read(true).write(true).open(&self.path)?))
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file()?.sync_data()
+        let file = {
+            let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*file {
+                Some(file) => Arc::clone(file),
+                None => Arc::clone(file.insert(self.open()?)),
+            }
+        };
+        file.sync_data()
     }
 
     /// Writes over its first bytes, so many, with the same, and syncs that: when a sync has failed, the
     /// system holds what it should have written for written, and no other sync would take it to the disk.
     fn write_again(&self, length: u64) -> io::Result<()> {
-        let file = self.file()?;
+        // It may be another than before, if the writer had to open everything anew.
+        let file = self.open()?;
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&file));
         let mut chunk = vec![0; CHUNK];
         let mut offset = 0;
         loop {
@@ -121,7 +136,7 @@ impl Syncer {
         let syncer = Arc::new(Syncer {
             syncs: config.durability == Durability::Disk,
             state: Mutex::default(),
-            log: Log { path: config.beside("-wal"), file: OnceCell::new() },
+            log: Log { path: config.beside("-wal"), file: Mutex::default() },
             arrived: Condvar::new(),
             changed: Condvar::new(),
             begun: AtomicU64::new(0),
@@ -145,7 +160,7 @@ impl Syncer {
     /// Says that a commit failed, so there is nothing of it to be seen.
     pub(crate) fn commit_failed(&self) {
         self.begun.fetch_sub(1, Ordering::AcqRel);
-        self.changed.notify_all();
+        self.tell();
     }
 
     /// Brings a group to the disk and answers it; in the caller's thread if nothing else waits for the
@@ -158,7 +173,7 @@ impl Syncer {
         }
         let mut state = self.state();
         let is_free = state.waiting.is_none() && !state.is_busy;
-        if is_free && !group.wrote {
+        if is_free && !group.wrote && state.trust == Trust::Certain {
             drop(state);
             self.reached(number);
             group.work.into_iter().for_each(Work::answer);
@@ -220,35 +235,28 @@ impl Syncer {
         Ok(())
     }
 
-    /// Waits until all that a reader can have seen is on the disk, so that nobody is told what a power
-    /// loss could take back.
-    pub(crate) fn wait_for_what_was_seen(&self, patience: Duration) -> Result<()> {
+    /// Does something once all that a reader can have seen by now is on the disk, so that nobody is told
+    /// what a power loss could take back. It is an error if the disk did not take it.
+    pub(crate) fn when_on_disk(&self, then: impl FnOnce(Result<()>) + Send + 'static) {
         let seen = self.begun.load(Ordering::Acquire);
-        let is_synced = |seen| self.synced.load(Ordering::Acquire) >= seen;
-        if !self.syncs || (seen > 0 && is_synced(seen)) {
-            return Ok(());
+        if !self.syncs || (seen > 0 && self.is_synced(seen)) {
+            return then(Ok(()));
         }
-        let deadline = Instant::now() + patience;
         let mut state = self.state();
-        // A commit that has begun may fail.
-        while state.trust != Trust::Certain
-            || !is_synced(seen.min(self.begun.load(Ordering::Acquire)))
-        {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || state.trust == Trust::InDoubt || state.is_closed {
-                return Err(in_doubt());
+        match self.verdict(&state, seen) {
+            Some(verdict) => {
+                drop(state);
+                then(verdict);
             }
-            let waited = self.changed.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            None => state.readers.push(Reader { seen, then: Box::new(then) }),
         }
-        Ok(())
     }
 
     /// Lets the thread end once everything is answered.
     pub(crate) fn close(&self) {
         self.at_rest().is_closed = true;
         self.arrived.notify_one();
-        self.changed.notify_all();
+        self.tell();
     }
 
     fn live(&self) {
@@ -289,7 +297,7 @@ impl Syncer {
             state.trust = Trust::InDoubt;
         }
         drop(state);
-        self.changed.notify_all();
+        self.tell();
         match synced {
             Ok(()) => group.work.into_iter().for_each(Work::answer),
             Err(error) => {
@@ -303,7 +311,37 @@ impl Syncer {
 
     fn reached(&self, number: u64) {
         self.synced.fetch_max(number, Ordering::AcqRel);
+        self.tell();
+    }
+
+    /// Wakes those who wait for a change, and answers the readers that waited for it.
+    fn tell(&self) {
+        let mut state = self.state();
+        let (told, waiting) = mem::take(&mut state.readers)
+            .into_iter()
+            .map(|reader| (self.verdict(&state, reader.seen), reader))
+            .partition::<Vec<_>, _>(|(verdict, _)| verdict.is_some());
+        state.readers = waiting.into_iter().map(|(_, reader)| reader).collect();
+        drop(state);
         self.changed.notify_all();
+        for (verdict, reader) in told {
+            (reader.then)(verdict.unwrap_or(Ok(())));
+        }
+    }
+
+    /// Whether somebody who has seen so many commits may tell of them; nothing while that is not known.
+    fn verdict(&self, state: &State, seen: u64) -> Option<Result<()>> {
+        if state.trust == Trust::InDoubt || state.is_closed {
+            return Some(Err(in_doubt()));
+        }
+        // A commit that has begun may fail.
+        let seen = seen.min(self.begun.load(Ordering::Acquire));
+        let is_known = state.trust == Trust::Certain && self.is_synced(seen);
+        is_known.then_some(Ok(()))
+    }
+
+    fn is_synced(&self, number: u64) -> bool {
+        self.synced.load(Ordering::Acquire) >= number
     }
 
     /// The state once no group is on its way.

@@ -45,7 +45,7 @@ impl AsyncTaskStorage for Sqlite {
     }
 
     async fn claim(&self, claim: Claim) -> Result<Claimed> {
-        self.write_if_awaited(move |engine| engine.claim(&claim)).await
+        self.write(move |engine| engine.claim(&claim)).await
     }
 
     async fn update_lease(&self, batch: Vec<Extend>) -> Answers<Instant> {

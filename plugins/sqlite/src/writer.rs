@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use codeq_plugin::{Context, Error, Result};
@@ -58,7 +58,8 @@ pub(crate) trait Work: Send {
     fn answer(self: Box<Self>);
     /// Tells whoever asked that it did not happen.
     fn fail(self: Box<Self>, error: Error);
-    /// Whether somebody still waits for the answer.
+    /// Whether somebody still waits for the answer. What nobody waits for is left: whoever has given up
+    /// was told that it may or may not happen, and may have asked again.
     fn is_awaited(&self) -> bool;
 }
 
@@ -66,8 +67,6 @@ struct Job<F, A> {
     run: F,
     answer: Option<Result<A>>,
     reply: oneshot::Sender<Result<A>>,
-    /// Whether to leave it if nobody waits for it any more.
-    is_optional: bool,
 }
 
 impl<F, A> Work for Job<F, A>
@@ -95,7 +94,7 @@ where
     }
 
     fn is_awaited(&self) -> bool {
-        !self.is_optional || !self.reply.is_closed()
+        !self.reply.is_closed()
     }
 }
 
@@ -141,14 +140,13 @@ impl Writer {
     }
 
     /// Has an operation run in the next group. The answer comes when it is as durable as the store
-    /// promises. One that is optional is left if nobody waits for it when its turn comes.
+    /// promises.
     pub(crate) fn submit<A: Send + 'static>(
         &self,
-        is_optional: bool,
         run: impl FnMut(&mut Engine<'_>) -> Outcome<A> + Send + 'static,
     ) -> oneshot::Receiver<Result<A>> {
         let (reply, receiver) = oneshot::channel();
-        self.hand_in(Box::new(Job { run, answer: None, reply, is_optional }));
+        self.hand_in(Box::new(Job { run, answer: None, reply }));
         receiver
     }
 
@@ -242,6 +240,7 @@ impl Room {
         let mut opened = Some(opened);
         let mut told = String::new();
         loop {
+            let began = Instant::now();
             let result = match db.take() {
                 Some(db) => Ok(db),
                 None => connection::writer(&self.config, &self.logged),
@@ -264,7 +263,8 @@ impl Room {
                 let _ = opened.send(Err(error));
                 break;
             }
-            if told != error.to_string() {
+            // The same fault is told again only if it has worked for a while.
+            if told != error.to_string() || began.elapsed() > REST {
                 told = error.to_string();
                 tracing::error!("{told}");
             }
@@ -310,6 +310,10 @@ struct Desk<'c> {
     idle: Idle,
     /// How many pages the log may have before it is copied into the file.
     log_limit: u32,
+    /// Whether the last try to copy it failed.
+    is_log_stuck: bool,
+    /// Whether chores are left until everything is opened anew, since one of them failed.
+    without_chores: bool,
     /// What the log was last told to be wrong, while it is.
     trouble: Option<String>,
 }
@@ -333,6 +337,8 @@ impl<'c> Desk<'c> {
             rollback: db.prepare("ROLLBACK")?,
             idle: Idle::Fresh,
             log_limit: CHECKPOINT_PAGES,
+            is_log_stuck: false,
+            without_chores: false,
             trouble: None,
         })
     }
@@ -340,7 +346,8 @@ impl<'c> Desk<'c> {
     fn work_until_closed(&mut self) -> Result<()> {
         // Readers wait for this. If it fails, the first who writes hears why.
         let _ = self.restore_trust();
-        connection::make_log_ahead(&self.room.config);
+        // It is as good without.
+        let _ = self.make_log_ahead();
         loop {
             let patience = match self.idle {
                 Idle::Fresh => BREATH,
@@ -362,14 +369,25 @@ impl<'c> Desk<'c> {
     }
 
     /// Has the log written again if it may not be on the disk.
-    fn restore_trust(&self) -> Result<()> {
+    fn restore_trust(&mut self) -> Result<()> {
         if !self.room.syncer.is_in_doubt() {
             return Ok(());
         }
-        let length = connection::log_length(self.db);
-        self.room
-            .syncer
-            .restore_trust(length.map_err(|error| fault(&error, &self.room.config.path))?)
+        let broken = |error| fault(&error, &self.room.config.path);
+        let length = connection::log_length(self.db).map_err(broken)?;
+        // While nobody else can write to it, such as a shell.
+        self.begin.execute([]).map_err(broken)?;
+        let restored = self.room.syncer.restore_trust(length);
+        self.rollback.execute([]).map_err(broken)?;
+        restored
+    }
+
+    /// Makes the log ahead, while nobody else can write to it.
+    fn make_log_ahead(&mut self) -> rusqlite::Result<()> {
+        self.begin.execute([])?;
+        connection::make_log_ahead(&self.room.config);
+        self.rollback.execute([])?;
+        Ok(())
     }
 
     /// Runs operations in one transaction. If one of them breaks it, they are run again one by one, so
@@ -380,6 +398,7 @@ impl<'c> Desk<'c> {
             return Ok(());
         }
         work.retain(|work| work.is_awaited());
+        let had_chores = !self.without_chores;
         match self.transact(&mut work)? {
             Ran::Committed(wrote) => {
                 if wrote && self.trouble.take().is_some() {
@@ -388,6 +407,12 @@ impl<'c> Desk<'c> {
                 let is_alone = self.room.shared.inbox().work.is_empty();
                 self.room.syncer.settle(Group { work, wrote }, is_alone);
                 self.keep_log_short();
+            }
+            Ran::Broken(_) if self.engine.has_met_damage() => self.run_group(work)?,
+            Ran::Broken(error) if had_chores && self.without_chores => {
+                let error = fault(&error, &self.room.config.path);
+                tracing::error!("chores are left until the next start: {error}");
+                self.run_group(work)?;
             }
             Ran::Broken(error) if work.len() > 1 && is_about_one(&error) => {
                 for work in work {
@@ -436,7 +461,9 @@ impl<'c> Desk<'c> {
             self.engine.tick();
             work.run(&mut self.engine)?;
         }
-        self.engine.chore(false)?;
+        if !self.without_chores {
+            self.engine.chore(false).inspect_err(|_| self.without_chores = true)?;
+        }
         self.engine.finish()?;
         // What readers see from here on is not on the disk yet.
         self.room.syncer.commit_begins();
@@ -467,10 +494,9 @@ impl<'c> Desk<'c> {
                 }
             }
             Idle::Tidy => {
-                // Space that was given back in the log is given back in the file by copying it there.
-                let mode = if self.engine.take_vacuumed() { "TRUNCATE" } else { "PASSIVE" };
-                if self.checkpoint(mode) {
-                    connection::make_log_ahead(&self.room.config);
+                self.checkpoint("PASSIVE");
+                // If the disk failed, whoever reads is waiting.
+                if self.restore_trust().is_ok() {
                     self.idle = Idle::Asleep;
                 }
             }
@@ -481,6 +507,9 @@ impl<'c> Desk<'c> {
 
     /// Does a step of the chores in a transaction of its own. Answers whether there is more.
     fn do_chores(&mut self) -> Result<bool> {
+        if self.without_chores {
+            return Ok(false);
+        }
         match self.aside(|engine| engine.chore(true)) {
             Ok(more) => {
                 self.engine.committed();
@@ -522,14 +551,23 @@ impl<'c> Desk<'c> {
     }
 
     /// Copies the log into the file. Answers whether that was done without a fault.
-    fn checkpoint(&self, mode: &str) -> bool {
+    fn checkpoint(&mut self, mode: &str) -> bool {
         if !self.room.syncer.is_all_on_disk() {
             return false;
         }
         let done = self.db.pragma_update_and_check(None, "wal_checkpoint", mode, |_| Ok(()));
-        if let Err(error) = &done {
-            tracing::debug!("the log was not copied into the file: {error}");
-            self.room.syncer.doubt();
+        match &done {
+            Ok(()) => self.is_log_stuck = false,
+            Err(error) => {
+                if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
+                    self.room.syncer.doubt();
+                }
+                // Told once, however often it is tried.
+                if !std::mem::replace(&mut self.is_log_stuck, true) {
+                    let error = fault(error, &self.room.config.path);
+                    tracing::warn!("the log grows, it cannot be copied into the file: {error}");
+                }
+            }
         }
         done.is_ok()
     }

@@ -6,7 +6,7 @@ mod support;
 
 use std::fs;
 
-use codeq_plugin::{AsyncPersistence, AsyncTaskStorage, ErrorKind, Task};
+use codeq_plugin::{AsyncPersistence, AsyncTaskStorage, ErrorKind, ListTasks, Task};
 use codeq_sqlite::Config;
 use support::{Place, claim, clean, complete, enqueue, fill, get, open, stats, task};
 
@@ -116,6 +116,35 @@ async fn a_damaged_page_is_an_error_and_the_rest_still_answers() {
     assert!(get(&store, "b").await.is_ok());
     enqueue(&store, task("c")).await.unwrap();
     assert!(get(&store, "c").await.is_ok());
+    // The damaged one was the first of the queue; it is set aside.
+    assert_eq!(claim(&store, 3).await, ["b", "c"]);
+    let aside = place.shell("SELECT count(*) FROM codeq_tasks WHERE place = 'unreadable'");
+    assert_eq!(aside, "1");
+}
+
+#[tokio::test]
+async fn a_page_of_a_list_is_full_although_some_of_its_tasks_cannot_be_read() {
+    let place = Place::new();
+    let store = place.open().await;
+    for id in ["a", "b", "c", "d", "e"] {
+        enqueue(&store, task(id)).await.unwrap();
+    }
+    place.shell(
+        "UPDATE bodies SET payload = CAST(x'ff' AS TEXT) WHERE seq IN \
+         (SELECT seq FROM tasks WHERE id IN ('a', 'c'))",
+    );
+    let mut found = Vec::new();
+    let mut cursor = codeq_plugin::Text::new();
+    loop {
+        let page = store.list(ListTasks { limit: 2, cursor, ..ListTasks::default() });
+        let page = page.await.unwrap();
+        found.push(page.tasks.iter().map(|placed| placed.task.id.to_string()).collect::<Vec<_>>());
+        cursor = page.cursor;
+        if cursor.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(found, [vec!["b", "d"], vec!["e"]]);
 }
 
 #[tokio::test]

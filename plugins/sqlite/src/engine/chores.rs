@@ -17,8 +17,6 @@ pub(super) struct Chores {
     /// How many entries of the table have outlived their tasks, about.
     left_behind: i64,
     is_left_behind_changed: bool,
-    /// There may be free pages at the end of the file that the disk can have back.
-    vacuumed: bool,
 }
 
 /// How many ids come together before they are written: the more there are in the table, the more it
@@ -113,11 +111,6 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Whether space was given back since this was last asked.
-    pub(crate) fn take_vacuumed(&mut self) -> bool {
-        std::mem::take(&mut self.chores.vacuumed)
-    }
-
     fn write_ids(&mut self, count: usize, wait: bool) -> rusqlite::Result<bool> {
         let Some(merge) = &mut self.chores.merge else { return Ok(false) };
         // Sorting is under way; whoever is idle need not look again at once.
@@ -162,7 +155,6 @@ impl Engine<'_> {
         }
         let mut rows = self.sql.vacuum.query([])?;
         while rows.next()?.is_some() {}
-        self.chores.vacuumed = true;
         Ok(true)
     }
 }

@@ -13,10 +13,10 @@ mod statements;
 mod subscriptions;
 mod tasks;
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use codeq_plugin::{Context, Error, Instant, Text, rules::Rules};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use rusqlite::{Connection, params};
 
 pub(crate) use self::tasks::Enqueueing;
@@ -24,9 +24,9 @@ use self::{chores::Chores, statements::Statements};
 use crate::{
     config::Config,
     connection::id_secret,
-    fault::Outcome,
+    fault::{Failure, Outcome, is_damage},
     filter::IdFilter,
-    ids::{Id, IdHash, RecentIds},
+    ids::{Id, IdHash, Inserted, RecentIds},
     place::Place,
     queues::{QueueId, Queues, Seq},
     rows::{Entry, Spot},
@@ -44,11 +44,14 @@ pub(crate) struct Engine<'c> {
     id_filter: IdFilter,
     config: Config,
     /// The ids that this transaction has brought.
-    new_ids: Vec<Id>,
+    new_ids: Vec<Inserted>,
     numbers: Numbers,
+    damage: Damage,
     chores: Chores,
-    /// Changes whenever another program writes to the file.
+    /// Changes whenever another program writes to the file: as of the last commit, and of what is under
+    /// way.
     version: i64,
+    version_in_use: i64,
     now: Instant,
 }
 
@@ -95,8 +98,10 @@ impl<'c> Engine<'c> {
             config: config.clone(),
             new_ids: Vec::new(),
             numbers: Numbers { next: 1, reserved: 1 },
+            damage: Damage::default(),
             chores: Chores::default(),
             version: 0,
+            version_in_use: 0,
             now: Instant::now(),
         };
         engine.version = engine.data_version()?;
@@ -110,8 +115,8 @@ impl<'c> Engine<'c> {
     /// Begins a group of operations, inside a transaction that has just begun.
     pub(crate) fn begin(&mut self) -> rusqlite::Result<()> {
         let version = self.data_version()?;
+        self.version_in_use = version;
         if version != self.version {
-            self.version = version;
             tracing::warn!("another program has written to the file: counting anew");
             let counted = self.count_all()?;
             self.load(Some(&counted))?;
@@ -160,14 +165,14 @@ impl<'c> Engine<'c> {
 
     /// Takes note that the transaction is committed.
     pub(crate) fn committed(&mut self) {
+        self.version = self.version_in_use;
         self.new_ids.clear();
         self.chores.committed(&self.ids);
     }
 
     /// Forgets what the file does not know after a transaction was rolled back.
     pub(crate) fn rolled_back(&mut self) -> rusqlite::Result<()> {
-        let new_ids = std::mem::take(&mut self.new_ids);
-        self.ids.remove(&new_ids);
+        self.ids.undo(mem::take(&mut self.new_ids));
         if self.chores.rolled_back() {
             self.load_ids()?;
         }
@@ -291,11 +296,15 @@ impl<'c> Engine<'c> {
         if let Some(entry) = self.warm.take(seq) {
             return Ok(Some(entry));
         }
-        let mut rows = self.sql.read_task.query([seq])?;
-        let Some(row) = rows.next()? else {
-            return Ok(None);
-        };
-        Ok(Some(read_entry(&self.queues, row)?))
+        self.damage.check(seq)?;
+        let read = read_task(&mut self.sql, &self.queues, seq);
+        read.inspect_err(|failure| self.damage.was_met(seq, failure))
+    }
+
+    /// Whether the transaction has failed for damage that it has met for the first time: run again, it
+    /// will get by.
+    pub(crate) fn has_met_damage(&mut self) -> bool {
+        mem::take(&mut self.damage.is_new)
     }
 
     /// Takes the record of the task with an id.
@@ -330,6 +339,14 @@ fn read_meta(sql: &mut Statements<'_>, name: &str) -> rusqlite::Result<Option<i6
     rows.next()?.map(|row| row.get(0)).transpose()
 }
 
+fn read_task(sql: &mut Statements<'_>, queues: &Queues, seq: Seq) -> Outcome<Option<Entry>> {
+    let mut rows = sql.read_task.query([seq])?;
+    match rows.next()? {
+        Some(row) => Ok(Some(read_entry(queues, row)?)),
+        None => Ok(None),
+    }
+}
+
 fn read_entry(queues: &Queues, row: &rusqlite::Row<'_>) -> Result<Entry, Error> {
     let queue = row.get::<_, QueueId>(2).ok().and_then(|id| queues.get(id));
     let tenant = queue.map(|queue| queue.tenant.clone()).unwrap_or_default();
@@ -340,6 +357,42 @@ fn read_entry(queues: &Queues, row: &rusqlite::Row<'_>) -> Result<Entry, Error> 
             "task {} (seq {} in the file) cannot be read: its queue {} is not there",
             entry.task.id, entry.at.seq, entry.at.queue
         ))),
+    }
+}
+
+/// Where the file is damaged. A transaction that has met damage cannot write any more; so what was met
+/// is remembered, and the transaction is run again without a look at it.
+#[derive(Default)]
+struct Damage {
+    tasks: HashSet<Seq>,
+    /// Some record of those that are read ahead.
+    is_ahead: bool,
+    /// There is more than when this was last asked.
+    is_new: bool,
+}
+
+impl Damage {
+    fn was_met(&mut self, seq: Seq, failure: &Failure) {
+        if matches!(failure, Failure::Broken(error) if is_damage(error)) {
+            self.is_new |= self.tasks.insert(seq);
+        }
+    }
+
+    fn was_met_ahead(&mut self, error: &rusqlite::Error) {
+        if is_damage(error) {
+            self.is_new |= !self.is_ahead;
+            self.is_ahead = true;
+        }
+    }
+
+    fn check(&self, seq: Seq) -> Result<(), Error> {
+        if self.tasks.contains(&seq) {
+            return Err(Error::corrupt(format!(
+                "task {seq} of the file lies on a damaged page: restore a backup, or recover what can be \
+                 read (sqlite3 .recover)"
+            )));
+        }
+        Ok(())
     }
 }
 

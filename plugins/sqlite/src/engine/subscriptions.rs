@@ -7,7 +7,7 @@ use rusqlite::params;
 
 use super::Engine;
 use crate::{
-    fault::Outcome,
+    fault::{Failure, Outcome},
     rows::{self, read_subscription},
 };
 
@@ -81,7 +81,16 @@ impl Engine<'_> {
         };
         let mut ended = 0;
         for candidate in candidates {
-            let Some((subscription, _)) = self.subscription(&candidate)? else { continue };
+            let subscription = match self.subscription(&candidate) {
+                Ok(Some((subscription, _))) => subscription,
+                Ok(None) => continue,
+                // One of many that cannot be read does not keep the others.
+                Err(Failure::Refused(error)) if id.is_empty() => {
+                    tracing::error!("{error}; it stays");
+                    continue;
+                }
+                Err(failure) => return Err(failure),
+            };
             if subscription.tenant_id == *tenant && (!id.is_empty() || about(&subscription)) {
                 self.forget_subscription(&subscription)?;
                 ended += u32::from(subscription.expires_at > self.now);
@@ -120,9 +129,10 @@ impl Engine<'_> {
             match self.subscription(id) {
                 Ok(Some((subscription, _))) => self.forget_subscription(&subscription)?,
                 // One that cannot be read ends all the same.
-                _ => {
+                Ok(None) | Err(Failure::Refused(_)) => {
                     self.sql.drop_subscription.execute([id])?;
                 }
+                Err(broken) => return Err(broken),
             }
         }
         Ok(u32::try_from(ended.len()).unwrap_or(u32::MAX))

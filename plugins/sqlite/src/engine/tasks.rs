@@ -15,7 +15,7 @@ use rusqlite::params;
 use super::{Engine, read_entry};
 use crate::{
     fault::{Failure, Outcome},
-    ids::Id,
+    ids::{Id, Inserted},
     place::{Place, Position},
     queues::{DUE, Next, QueueId, Seq},
     rows::{self, Entry, Spot},
@@ -352,8 +352,8 @@ impl Engine<'_> {
     /// A number for a new task, under which its id is found.
     fn new_seq(&mut self, id: Id) -> Outcome<Seq> {
         let seq = self.number()?;
-        self.ids.insert(id.clone(), seq);
-        self.new_ids.push(id);
+        let before = self.ids.insert(id.clone(), seq);
+        self.new_ids.push(Inserted { id, before });
         Ok(seq)
     }
 
@@ -476,6 +476,23 @@ impl Engine<'_> {
             Next::Task(position, seq) => return Ok(Some((position, seq))),
             Next::Unknown => {}
         }
+        let first = if self.damage.is_ahead {
+            self.positions_ahead(queue)?
+        } else {
+            let first = self.read_ahead(queue);
+            first.inspect_err(|error| self.damage.was_met_ahead(error))?
+        };
+        let next = first.first().copied();
+        if next.is_none() {
+            tracing::warn!("queue {queue} has fewer claimable tasks than were counted");
+            self.queues.has_none_ready(queue);
+        }
+        self.queues.know(queue, first);
+        Ok(next)
+    }
+
+    /// The first claimable tasks of a queue, whose records are kept in memory.
+    fn read_ahead(&mut self, queue: QueueId) -> rusqlite::Result<Vec<(Position, Seq)>> {
         let mut first = Vec::new();
         let mut rows = self.sql.first_ready.query([queue, READ_AHEAD])?;
         while let Some(row) = rows.next()? {
@@ -488,14 +505,18 @@ impl Engine<'_> {
                 self.warm.put(entry);
             }
         }
-        drop(rows);
-        let next = first.first().copied();
-        if next.is_none() {
-            tracing::warn!("queue {queue} has fewer claimable tasks than were counted");
-            self.queues.has_none_ready(queue);
+        Ok(first)
+    }
+
+    /// The same without a look at the records.
+    fn positions_ahead(&mut self, queue: QueueId) -> rusqlite::Result<Vec<(Position, Seq)>> {
+        let ready = params![queue, Place::Ready.number(), i64::MAX, READ_AHEAD];
+        let mut rows = self.sql.due.query(ready)?;
+        let mut first = Vec::new();
+        while let Some(row) = rows.next()? {
+            first.push((Position { rank: row.get(1)?, arrival: row.get(2)? }, row.get(0)?));
         }
-        self.queues.know(queue, first);
-        Ok(next)
+        Ok(first)
     }
 
     /// The record of a task at the front of a place. One that cannot be read is set aside, so that it
