@@ -294,6 +294,34 @@ pub fn placement_of(task: &Task, visible_at: Instant) -> Placement {
     }
 }
 
+/// Checks what every task has to have.
+///
+/// # Errors
+///
+/// `InvalidArgument` if it has no id or no command.
+pub fn check_task(task: &Task) -> Result<()> {
+    if task.id.is_empty() {
+        return Err(Error::invalid_argument("the task has no id: give it a UUID"));
+    }
+    if task.command.is_empty() {
+        return Err(Error::invalid_argument(format!("task {} has no command: name one", task.id)));
+    }
+    Ok(())
+}
+
+/// Checks how long a claim wants to hold its tasks.
+///
+/// # Errors
+///
+/// `InvalidArgument` if the lease ends before it begins.
+pub fn check_lease(lease: Millis) -> Result<()> {
+    if lease <= Millis::ZERO {
+        let message = format!("a lease of {} ms ends before it begins", lease.0);
+        return Err(Error::invalid_argument(message));
+    }
+    Ok(())
+}
+
 /// The error for a task that is not there.
 pub fn not_found(id: &str) -> Error {
     Error::not_found(format!("there is no task {id}"))

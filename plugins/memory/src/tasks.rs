@@ -121,7 +121,7 @@ impl Tasks {
     }
 
     pub(crate) fn save(&mut self, placed: Placed) -> Result<()> {
-        check(&placed.task)?;
+        rules::check_task(&placed.task)?;
         let before = self.by_id.get(placed.task.id.as_str()).copied();
         let result = before.and_then(|slot| self.remove(slot).result);
         let placement = rules::placement_of(&placed.task, placed.visible_at);
@@ -142,7 +142,7 @@ impl Tasks {
 
     pub(crate) fn enqueue(&mut self, enqueue: Enqueue, now: Instant) -> Result<Enqueued> {
         let Enqueue { mut task, visible_at, idempotency_key: key, .. } = enqueue;
-        check(&task)?;
+        rules::check_task(&task)?;
         if let Some(earlier) = self.remembered(&task.tenant_id, &key, now) {
             return Ok(Enqueued { task: earlier.clone(), created: false, awoke: false });
         }
@@ -159,10 +159,7 @@ impl Tasks {
     }
 
     pub(crate) fn claim(&mut self, claim: &Claim, now: Instant) -> Result<Claimed> {
-        if claim.lease <= Millis::ZERO {
-            let message = format!("a lease of {} ms ends before it begins", claim.lease.0);
-            return Err(Error::invalid_argument(message));
-        }
+        rules::check_lease(claim.lease)?;
         let (mut tasks, mut moved) = (Batch::default(), Moved::default());
         let Some(&tenant) = self.tenant_names.get(claim.tenant_id.as_str()) else {
             return Ok(Claimed::default());
@@ -670,14 +667,4 @@ impl Tasks {
         }
         self.drop_tenant_if_deserted(id);
     }
-}
-
-fn check(task: &Task) -> Result<()> {
-    if task.id.is_empty() {
-        return Err(Error::invalid_argument("the task has no id: give it a UUID"));
-    }
-    if task.command.is_empty() {
-        return Err(Error::invalid_argument(format!("task {} has no command: name one", task.id)));
-    }
-    Ok(())
 }

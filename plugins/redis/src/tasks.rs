@@ -2,8 +2,8 @@
 
 use codeq_plugin::{
     Answers, AsyncTaskStorage, Batch, Boxed, Claim, Claimed, Cleanup, Enqueue, Enqueued, Error,
-    Event, Extend, Instant, Lease, List, ListTasks, Millis, Moved, Nack, Optional, Page, Placed,
-    Queue, QueueStats, Result, Returned, Task, TaskKey, Text, queue_name,
+    Event, Extend, Instant, Lease, List, ListTasks, Moved, Nack, Optional, Page, Placed, Queue,
+    QueueStats, Result, Returned, Task, TaskKey, Text, queue_name,
     rules::{self, Placement},
 };
 use redis::FromRedisValue;
@@ -21,7 +21,7 @@ const QUEUES_AT_ONCE: usize = 200;
 
 impl AsyncTaskStorage for Redis {
     async fn save(&self, batch: Vec<Placed>) -> Answers<()> {
-        let checked: Vec<_> = batch.iter().map(|placed| check(&placed.task)).collect();
+        let checked: Vec<_> = batch.iter().map(|placed| rules::check_task(&placed.task)).collect();
         let mut call = self.call(&scripts::SAVE);
         let mut sent = Vec::new();
         for (Placed { task, visible_at }, checked) in batch.iter().zip(&checked) {
@@ -75,7 +75,8 @@ impl AsyncTaskStorage for Redis {
     }
 
     async fn enqueue(&self, batch: Vec<Enqueue>) -> Answers<Enqueued> {
-        let checked: Vec<_> = batch.iter().map(|enqueue| check(&enqueue.task)).collect();
+        let checked: Vec<_> =
+            batch.iter().map(|enqueue| rules::check_task(&enqueue.task)).collect();
         let mut call = self.call(&scripts::ENQUEUE);
         let mut sent = Vec::new();
         for (mut enqueue, checked) in batch.into_iter().zip(&checked) {
@@ -119,10 +120,7 @@ impl AsyncTaskStorage for Redis {
     }
 
     async fn claim(&self, claim: Claim) -> Result<Claimed> {
-        if claim.lease <= Millis::ZERO {
-            let message = format!("a lease of {} ms ends before it begins", claim.lease.0);
-            return Err(Error::invalid_argument(message));
-        }
+        rules::check_lease(claim.lease)?;
         let (mut tasks, mut moved) = (Batch::default(), Moved::default());
         let most = claim.max.min(MOST_CLAIMED);
         // Again only if some of what was claimed turns out to be unreadable.
@@ -295,17 +293,6 @@ impl Redis {
             Err(error) => Err(error),
         }
     }
-}
-
-fn check(task: &Task) -> Result<()> {
-    if task.id.is_empty() {
-        return Err(Error::invalid_argument("the task has no id: give it a UUID"));
-    }
-    if task.command.is_empty() {
-        let message = format!("task {} has no command: name one", task.id);
-        return Err(Error::invalid_argument(message));
-    }
-    Ok(())
 }
 
 /// Reads the tasks that a claim took. Answers the ids of those whose record cannot be read.

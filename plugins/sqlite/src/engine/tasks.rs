@@ -35,7 +35,7 @@ pub(crate) enum Enqueueing {
 
 impl Engine<'_> {
     pub(crate) fn save(&mut self, placed: &Placed) -> Outcome<()> {
-        check(&placed.task)?;
+        rules::check_task(&placed.task)?;
         let task = placed.task.clone();
         let placement = rules::placement_of(&task, placed.visible_at);
         let look_at = Some(self.rules.retained_until(&task, placement));
@@ -63,7 +63,7 @@ impl Engine<'_> {
     /// copy for the answer would be a good part of the work.
     pub(crate) fn enqueue(&mut self, enqueue: &mut Enqueue) -> Outcome<Enqueueing> {
         let Enqueue { task, visible_at, idempotency_key: key, .. } = enqueue;
-        check(task)?;
+        rules::check_task(task)?;
         if let Some(task) = self.remembered(&task.tenant_id, key)? {
             return Ok(Enqueueing::Found(task));
         }
@@ -90,10 +90,7 @@ impl Engine<'_> {
     }
 
     pub(crate) fn claim(&mut self, claim: &Claim) -> Outcome<Claimed> {
-        if claim.lease <= Millis::ZERO {
-            let message = format!("a lease of {} ms ends before it begins", claim.lease.0);
-            return Err(Error::invalid_argument(message).into());
-        }
+        rules::check_lease(claim.lease)?;
         let (mut tasks, mut moved) = (Batch::default(), Moved::default());
         // A claim that moves fewer tasks than it may take would leave due ones behind.
         let limit = self.repair_limit.max(claim.max);
@@ -644,14 +641,4 @@ fn report(entry: &Entry, from: Place, awoke: bool, moved: &mut Moved) {
         Place::Dead => moved.dead.push(task.clone()),
         _ => {}
     }
-}
-
-fn check(task: &Task) -> Result<()> {
-    if task.id.is_empty() {
-        return Err(Error::invalid_argument("the task has no id: give it a UUID"));
-    }
-    if task.command.is_empty() {
-        return Err(Error::invalid_argument(format!("task {} has no command: name one", task.id)));
-    }
-    Ok(())
 }

@@ -8,9 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use codeq_plugin::{
     Batch, Boxed, Claim, Claimed, Cleanup, Complete, Completed, Context, Enqueue, Enqueued, Error,
-    Extend, Finish, Instant, Lease, ListTasks, Millis, Moved, Nack, Page, Persistence, Placed,
-    Queue, QueueStats, Result, ResultStorage, Returned, SubscriptionStorage, Task, TaskKey,
-    TaskResult, TaskStorage, Text, queue_name,
+    Extend, Finish, Instant, Lease, ListTasks, Moved, Nack, Page, Persistence, Placed, Queue,
+    QueueStats, Result, ResultStorage, Returned, SubscriptionStorage, Task, TaskKey, TaskResult,
+    TaskStorage, Text, queue_name,
     rules::{self, Jitter, Rules},
 };
 
@@ -86,10 +86,7 @@ impl TaskStorage for Store {
     }
 
     fn claim(&self, claim: Claim) -> Result<Claimed> {
-        if claim.lease <= Millis::ZERO {
-            let message = format!("a lease of {} ms ends before it begins", claim.lease.0);
-            return Err(Error::invalid_argument(message));
-        }
+        rules::check_lease(claim.lease)?;
         let (mut tasks, now) = self.begin();
         // A claim that moves fewer tasks than it may take would leave due ones behind.
         let limit = self.repair_limit.max(claim.max);

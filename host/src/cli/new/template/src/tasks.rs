@@ -62,7 +62,7 @@ impl Tasks {
 
     /// Takes a new task in.
     pub(crate) fn insert(&mut self, task: Boxed<Task>, placement: Placement) -> Result<Change<'_>> {
-        check(&task)?;
+        rules::check_task(&task)?;
         if self.records.contains_key(task.id.as_str()) {
             let message = format!("there is a task {} already", task.id);
             return Err(Error::already_exists(message));
@@ -91,7 +91,7 @@ impl Tasks {
 
     /// Takes a task in as it is, in place of the one of its id, whose result it keeps.
     pub(crate) fn replace(&mut self, task: Boxed<Task>, placement: Placement) -> Result<()> {
-        check(&task)?;
+        rules::check_task(&task)?;
         let id = task.id.clone();
         let replaced = self.remove(&id).ok();
         self.insert(task, placement)?;
@@ -150,17 +150,4 @@ impl Change<'_> {
             awoke: self.awoke,
         }
     }
-}
-
-fn check(task: &Task) -> Result<()> {
-    if task.id.is_empty() {
-        return Err(Error::invalid_argument(
-            "the task has no id: give it a UUID",
-        ));
-    }
-    if task.command.is_empty() {
-        let message = format!("task {} has no command: name one", task.id);
-        return Err(Error::invalid_argument(message));
-    }
-    Ok(())
 }
