@@ -1,31 +1,93 @@
 //! Reading the bodies of requests.
 
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
 use axum::{
     body::{Body, Bytes, HttpBody, to_bytes},
     extract::{FromRequest, Request},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header::CONNECTION},
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use bytes::BytesMut;
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
 use super::{Api, error::ApiError};
 
 /// Bodies up to this many bytes are read before anything else looks at the request.
-const GATHERED: u64 = 64 * 1024;
+const GATHERED: usize = 64 * 1024;
 
 /// Reads a small body whole, even if the request is refused without a look at it. A connection whose
 /// request was not read to its end has to be closed, and its caller would learn of that only by
-/// losing the next request.
+/// losing the next request; if the body is too large to be read for nothing, he is told with the answer.
 pub(crate) async fn gather(request: Request, next: Next) -> Response {
-    let length = request.body().size_hint().exact();
-    if !length.is_some_and(|length| (1..=GATHERED).contains(&length)) {
-        return next.run(request).await;
+    let (parts, mut body) = request.into_parts();
+    let is_large = body.size_hint().exact().is_some_and(|length| length > GATHERED as u64);
+    let mut gathered = BytesMut::new();
+    while !is_large && gathered.len() <= GATHERED && !body.is_end_stream() {
+        match body.frame().await {
+            Some(Ok(frame)) => gathered.extend(frame.into_data().unwrap_or_default()),
+            Some(Err(_)) => return ApiError::invalid_body("it ended too early").into_response(),
+            None => break,
+        }
     }
-    let (parts, body) = request.into_parts();
-    match to_bytes(body, usize::MAX).await {
-        Ok(bytes) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
-        Err(_) => ApiError::invalid_body("it ended too early").into_response(),
+    if !is_large && gathered.len() <= GATHERED {
+        let body = Body::from(gathered.freeze());
+        return next.run(Request::from_parts(parts, body)).await;
+    }
+    let is_read = Arc::new(AtomicBool::new(false));
+    let first = Some(gathered.freeze()).filter(|first| !first.is_empty());
+    let body = Body::new(Rest { first, body, is_read: Arc::clone(&is_read) });
+    let mut response = next.run(Request::from_parts(parts, body)).await;
+    if !is_read.load(Ordering::Relaxed) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// A body of which a part was read already, and whether it was read to its end.
+struct Rest {
+    first: Option<Bytes>,
+    body: Body,
+    is_read: Arc<AtomicBool>,
+}
+
+impl HttpBody for Rest {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        let next = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(next, Poll::Ready(None)) || self.body.is_end_stream() {
+            self.is_read.store(true, Ordering::Relaxed);
+        }
+        next
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let first = self.first.as_ref().map_or(0, |first| first.len() as u64);
+        let rest = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(first + rest.lower());
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(first + upper);
+        }
+        hint
     }
 }
 

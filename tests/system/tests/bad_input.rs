@@ -2,10 +2,12 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
-use std::thread;
+use std::{thread, time::Duration};
 
 use codeq_plugin::Instant;
-use codeq_system_tests::{Client, Host, Raw, on_every_provider, on_every_provider_with};
+use codeq_system_tests::{
+    Client, Host, Raw, on_every_provider, on_every_provider_with, plugin_dir,
+};
 use serde_json::{Value, json};
 
 /// Runs a test on every provider, and sees that the host is well and blames itself for nothing.
@@ -353,6 +355,34 @@ fn a_body_over_the_limit_is_refused() {
         assert_eq!(raw.read().0, 413);
         assert_eq!(client.counts("big"), [1, 0, 0, 0]);
     });
+}
+
+#[test]
+fn a_connection_goes_on_after_a_refusal_or_its_end_is_announced() {
+    let producers = json!({
+        "persistenceProvider": "memory",
+        "producerAuthProvider": "static",
+        "producerAuthConfig": "secret",
+    });
+    let host = Host::start(plugin_dir(&["memory"]).path(), producers);
+    // The end of the body comes late, and nobody has to look at it to refuse the request.
+    let mut raw = Raw::connect(&host);
+    for connection in ["keep-alive", "keep-alive", "close"] {
+        let head = format!(
+            "POST /v1/codeq/tasks HTTP/1.1\r\nHost: t\r\nConnection: {connection}\r\n\
+             Transfer-Encoding: chunked\r\n\r\n"
+        );
+        raw.send(head.as_bytes());
+        thread::sleep(Duration::from_millis(50));
+        raw.send(b"0\r\n\r\n");
+    }
+    let (_, text) = raw.read();
+    assert_eq!(text.matches("HTTP/1.1 401").count(), 3, "{text}");
+    // Too much to be read for nothing.
+    let mut raw = Raw::connect(&host);
+    raw.send(b"POST /v1/codeq/tasks HTTP/1.1\r\nHost: t\r\nContent-Length: 9000000\r\n\r\n");
+    let (status, text) = raw.read();
+    assert!(status == 401 && text.contains("connection: close"), "{text}");
 }
 
 #[test]
