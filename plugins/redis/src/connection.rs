@@ -53,9 +53,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 impl Connection {
     /// Connects for the first time.
     pub(crate) async fn open(config: &Config) -> Result<Connection> {
-        let addr = config.addr.clone();
-        let client = Client::open(config.connection_info()?)
-            .map_err(|error| fault::of_opening(&error, &addr))?;
+        let addr = config.server().to_owned();
+        let client = config.client()?;
         let connection = Connection {
             client,
             addr,
@@ -102,7 +101,7 @@ impl Connection {
                 };
             }
             answer.map_err(|error| {
-                if fault::is_loss(&error) {
+                if fault::is_loss(&error) || fault::is_other_role(&error) {
                     self.drop_connection(generation);
                 }
                 fault::of_operation(&error, &self.addr, what)

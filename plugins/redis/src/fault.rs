@@ -27,15 +27,15 @@ const NOT_YOU: [&str; 3] = ["NOAUTH", "WRONGPASS", "ERR AUTH"];
 pub(crate) fn of_operation(error: &RedisError, addr: &str, what: &str) -> Error {
     let text = said(error);
     let says = |codes: &[&str]| codes.iter().any(|code| text.contains(code));
-    let failure = if is_loss(error) {
+    let failure = if is_refused_login(error) {
+        Error::unavailable(format!("redis at {addr} no longer accepts the login: see its users"))
+    } else if is_loss(error) {
         Error::unavailable(format!("redis at {addr} was lost during {what}: look whether it runs"))
     } else if says(&["WRONGTYPE"]) {
         Error::corrupt(format!(
             "{what} met a key in redis at {addr} that holds another type than codeQ's: see which \
              of the keys that begin with `codeq:` somebody else wrote"
         ))
-    } else if is_refused_login(error) {
-        Error::unavailable(format!("redis at {addr} no longer accepts the login: see its users"))
     } else if says(&["MOVED", "CROSSSLOT"]) {
         Error::unsupported(format!(
             "redis at {addr} is a node of a cluster, which the key layout `codeq` cannot use"
@@ -62,8 +62,8 @@ pub(crate) fn of_opening(error: &RedisError, addr: &str) -> Error {
         ))
     } else if is_loss(error) {
         Error::unavailable(format!(
-            "cannot reach redis at {addr}: start it there, or set persistenceConfig.addr to where \
-             it runs"
+            "cannot reach redis at {addr}: start it there, or set persistenceConfig.addr (or \
+             socket) to where it runs"
         ))
     } else {
         return of_operation(error, addr, "the first ping");
@@ -74,6 +74,11 @@ pub(crate) fn of_opening(error: &RedisError, addr: &str) -> Error {
 /// Whether the connection is of no more use.
 pub(crate) fn is_loss(error: &RedisError) -> bool {
     error.is_io_error() || error.is_connection_dropped() || error.is_unrecoverable_error()
+}
+
+/// Whether the server is not the one that takes writes any more; its name may lead to that one by now.
+pub(crate) fn is_other_role(error: &RedisError) -> bool {
+    matches!(error.code(), Some("READONLY" | "MASTERDOWN"))
 }
 
 /// Whether the server does not know a script. KVRocks says so in the text only.

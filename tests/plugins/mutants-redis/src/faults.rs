@@ -19,9 +19,9 @@ pub(crate) const FAULTS: &[Fault] = &[
         rule: "backend-loss",
         changes: &[(
             "fault.rs",
-            r#"    let failure = if is_loss(error) {
+            r#"    } else if is_loss(error) {
         Error::unavailable(format!("redis at {addr} was lost"#,
-            r#"    let failure = if FAULTY && is_loss(error) {
+            r#"    } else if FAULTY && is_loss(error) {
         Error::internal(format!("redis at {addr} failed"))
     } else if is_loss(error) {
         Error::unavailable(format!("redis at {addr} was lost"#,
