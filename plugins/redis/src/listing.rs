@@ -102,7 +102,10 @@ fn check_cursor(cursor: &str, place: Option<Location>) -> Result<()> {
     let is_number = |text: &String| text.parse::<f64>().is_ok_and(f64::is_finite);
     let parts: Option<Vec<String>> = serde_json::from_str(cursor).ok();
     let fits = parts.is_some_and(|parts| match place {
-        Some(Location::InprogSet | Location::DlqSet) => parts.first().is_some_and(is_number),
+        // A cursor of the server's: a number, or as KVRocks has it.
+        Some(Location::InprogSet | Location::DlqSet) => {
+            parts.first().is_some_and(|cursor| is_number(cursor) || cursor.starts_with('_'))
+        }
         _ => parts.len() == 2 && is_number(&parts[0]),
     });
     if cursor.is_empty() || fits {

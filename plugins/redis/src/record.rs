@@ -8,7 +8,7 @@ use codeq_plugin::{
 };
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 /// A new task's record, but for the state that the script adds: the part before it, and that behind.
 pub(crate) fn new_task(task: &Task) -> (String, String) {
@@ -33,14 +33,33 @@ pub(crate) fn task(task: &Task, zone: &TimeZone) -> String {
 
 /// Reads a task's record; `id` is for the error.
 pub(crate) fn read_task(id: &str, json: &[u8]) -> Result<Boxed<Task>> {
-    let mut task: Task =
-        serde_json::from_slice(json).map_err(|error| unreadable(id).because(&error))?;
+    let read = serde_json::from_slice(json);
+    let mut task: Task = read
+        .or_else(|error| read_leniently(json).ok_or(error))
+        .map_err(|error| unreadable(id).because(&error))?;
     // A list reads as a record whose fields all have their defaults, and so does an empty object.
     if task.id.is_empty() {
         return Err(unreadable(id));
     }
     task.extensions = extensions(json);
     Ok(Boxed::new(task))
+}
+
+/// Reads a record that codeQ takes but this plugin never writes: with members that are `null`, with
+/// times and a location that are empty, with a priority out of range, with a member twice.
+fn read_leniently(json: &[u8]) -> Option<Task> {
+    let mut record: serde_json::Map<String, Value> = read_if_well_formed(json)?;
+    let may_be_empty = ["createdAt", "updatedAt", "leaseUntil", "lastKnownLocation"];
+    record.retain(|name, value| {
+        let is_empty = value == "" && may_be_empty.contains(&name.as_str());
+        !value.is_null() && !is_empty
+    });
+    if let Some(priority) = record.get_mut("priority")
+        && let Some(number) = priority.as_i64()
+    {
+        *priority = number.clamp(0, i64::from(codeq_plugin::MAX_PRIORITY)).into();
+    }
+    serde_json::from_value(Value::Object(record)).ok()
 }
 
 /// The error for a task's record that cannot be read.

@@ -43,6 +43,7 @@ scripts! { "rules":
     MOVE_DUE_DELAYED = "move_due_delayed";
     REQUEUE_EXPIRED = "requeue_expired";
     DISCOVER = "discover";
+    REFRESH = "refresh";
     HEAL = "heal";
     STATS = "stats";
     CLEANUP_EXPIRED = "cleanup_expired";

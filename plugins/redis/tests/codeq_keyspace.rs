@@ -391,3 +391,133 @@ async fn a_shorter_retention_of_codeq_does_not_remove_a_task_before_its_time() {
     assert_eq!(store.cleanup_expired(cleanup).await.unwrap(), 0);
     store.one("t").await.unwrap();
 }
+
+#[tokio::test]
+async fn a_lease_of_codeq_is_found_although_as_many_deadlines_are_known_as_tasks_are_claimed() {
+    let server = Server::start();
+    let store = server.store().await;
+    let mut redis = server.redis();
+    // codeQ takes back what was claimed here; the deadline stays behind.
+    store.put(task("here")).await;
+    store.take(ask(1)).await;
+    let () = redis.srem("codeq:q:mail:a:inprog", "here").unwrap();
+    let () = redis.del("codeq:lease:here").unwrap();
+    write(&mut redis, "here", &record("here", "PENDING", r#","attempts":2"#));
+    let () = redis.lpush("codeq:q:mail:a:pending:0", "here").unwrap();
+    // And it claims another one.
+    write(&mut redis, "there", &record("there", "IN_PROGRESS", r#","workerId":"v","attempts":1"#));
+    let () = redis.sadd("codeq:q:mail:a:inprog", "there").unwrap();
+    let lease = ["codeq:lease:there", "v", "PX", "300"];
+    let () = redis::cmd("SET").arg(&lease).query(&mut redis).unwrap();
+    let ends = Instant::now() + Millis(305);
+    assert_eq!(store.requeue_expired(9).await.unwrap().count, 0);
+    until(ends).await;
+    assert_eq!(store.requeue_expired(9).await.unwrap().count, 1);
+    let mut claimed = store.take_ids(9).await;
+    claimed.sort();
+    assert_eq!(claimed, ["here", "there"]);
+}
+
+#[tokio::test]
+async fn a_shorter_lease_of_codeq_ends_when_it_says() {
+    let server = Server::start();
+    let store = server.store().await;
+    let mut redis = server.redis();
+    store.put(task("t")).await;
+    store.take(ask(1)).await;
+    // codeQ took it back and gave it to somebody else.
+    let more = r#","workerId":"v","attempts":2"#;
+    write(&mut redis, "t", &record("t", "IN_PROGRESS", more));
+    let lease = ["codeq:lease:t", "v", "PX", "300"];
+    let () = redis::cmd("SET").arg(&lease).query(&mut redis).unwrap();
+    let ends = Instant::now() + Millis(305);
+    assert_eq!(store.requeue_expired(9).await.unwrap().count, 0);
+    until(ends).await;
+    assert_eq!(store.requeue_expired(9).await.unwrap().count, 1);
+    assert_eq!(store.take(ask(1)).await[0].attempts, 3);
+}
+
+#[tokio::test]
+async fn what_codeq_puts_into_a_known_queue_is_soon_claimed_by_any_name() {
+    let server = Server::start();
+    let store = server.store().await;
+    let mut redis = server.redis();
+    store.put(task("first")).await;
+    assert_eq!(store.take(ask_any(9)).await.len(), 1);
+    store.requeue_expired(9).await.unwrap();
+    // After the first search, and long before the next one of all keys.
+    write(&mut redis, "second", &record("second", "PENDING", ""));
+    push(&mut redis, "second");
+    until(Instant::now() + Millis(1_005)).await;
+    store.requeue_expired(9).await.unwrap();
+    assert_eq!(store.take(ask_any(9)).await[0].id, "second");
+}
+
+#[tokio::test]
+async fn odd_records_that_codeq_reads_are_read() {
+    let server = Server::start();
+    let store = server.store().await;
+    let mut redis = server.redis();
+    let odd = [
+        r#","webhook":null,"error":null,"workerId":null,"attempts":null"#,
+        r#","leaseUntil":"","priority":12"#,
+        r#","attempts":7,"attempts":0,"priority":-1"#,
+    ];
+    for (n, more) in odd.iter().enumerate() {
+        let id = format!("odd{n}");
+        write(&mut redis, &id, &record(&id, "PENDING", more));
+        let () = redis.lpush("codeq:q:mail:a:pending:0", &id).unwrap();
+        assert_eq!(store.one(&id).await.unwrap().attempts, 0, "{more}");
+    }
+    let claimed = store.take(ask(9)).await;
+    assert_eq!(claimed.len(), odd.len());
+    for task in &claimed {
+        assert_eq!(task.attempts, 1);
+        store.finish(lease(&task.id, 1)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_codeq_remembered_without_a_tenant_is_that_of_its_task_s_tenant_only() {
+    let server = Server::start();
+    let store = server.store().await;
+    let mut redis = server.redis();
+    write(&mut redis, "t", &record("t", "PENDING", ""));
+    push(&mut redis, "t");
+    let () = redis.set("codeq:idempo:k", "t").unwrap();
+    let again = store.put_as(keyed(task("u"), "k")).await.unwrap();
+    assert_eq!((again.created, again.task.id.as_str()), (false, "t"));
+    let other = Task { tenant_id: "b".into(), ..task("v") };
+    assert!(store.put_as(keyed(other, "k")).await.unwrap().created);
+    assert_eq!(redis.get::<_, String>("codeq:idempo:k").unwrap(), "t");
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_costs_no_task() {
+    let server = Server::start();
+    let store = server.store().await;
+    let mut redis = server.redis();
+    store.put(task("t")).await;
+    // A claim has nowhere to put it.
+    let () = redis.set("codeq:q:mail:a:inprog", "x").unwrap();
+    for claim in [ask(1), ask_any(1)] {
+        assert_eq!(store.claim(claim).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+    let () = redis.del("codeq:q:mail:a:inprog").unwrap();
+    assert_eq!(store.take_ids(1).await, ["t"]);
+    // Nor has a retry, nor one that was the last.
+    let () = redis.set("codeq:q:mail:a:delayed", "x").unwrap();
+    let error = store.fail_for(lease("t", 1), 60_000).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    let () = redis.del("codeq:q:mail:a:delayed").unwrap();
+    assert_eq!(store.stats().await, [0, 0, 1, 0]);
+    store.fail_for(lease("t", 1), 60_000).await.unwrap();
+    assert_eq!(store.stats().await, [0, 1, 0, 0]);
+    // Nor has a new one.
+    let () = redis.set("codeq:q:mail:a:pending:0", "x").unwrap();
+    let error = store.put_as(codeq_plugin::Enqueue::now(task("u"))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert_eq!(store.one("u").await.unwrap_err().kind(), ErrorKind::NotFound);
+    let () = redis.del("codeq:q:mail:a:pending:0").unwrap();
+    store.put(task("u")).await;
+}

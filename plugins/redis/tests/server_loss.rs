@@ -13,6 +13,7 @@ use std::{
 
 use codeq_plugin::{AsyncPersistence, AsyncTaskStorage, Error, ErrorKind, Result};
 use codeq_redis::{Config, Redis};
+use redis::Commands;
 use support::*;
 
 /// The time that the scheduler of a busy machine may add.
@@ -285,4 +286,110 @@ async fn recovered(store: &Redis) {
         assert!(begun.elapsed() < Duration::from_secs(2), "it does not recover");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn a_login_that_is_no_longer_accepted_is_said_to_be_that() {
+    let server = Server::start();
+    let store = server.store().await;
+    let mut redis = server.redis();
+    let () = redis::cmd("CONFIG").arg(&["SET", "requirepass", "new"]).query(&mut redis).unwrap();
+    let () = redis::cmd("CLIENT")
+        .arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"])
+        .query::<i64>(&mut redis)
+        .map(drop)
+        .unwrap();
+    let mut said = String::new();
+    for _ in 0..20 {
+        let error = store.one("t").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        said = error.to_string();
+        if said.contains("no longer accepts the login") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(said.contains("no longer accepts the login"), "{said}");
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_publish_has_his_work_done() {
+    let server = Server::start();
+    let mut redis = server.redis();
+    let user = ["SETUSER", "worker", "on", ">pw", "~codeq:*", "+@all", "resetchannels"];
+    let () = redis::cmd("ACL").arg(&user).query(&mut redis).unwrap();
+    let config = Config { username: "worker".into(), password: "pw".into(), ..server.config() };
+    let store = open(config).await.unwrap();
+    assert!(store.put(task("t")).await.created);
+    assert_eq!(store.take_ids(1).await, ["t"]);
+    store.finish(lease("t", 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_is_busy_with_somebody_s_script_is_unavailable_until_that_ends() {
+    let server = Server::start();
+    let store = server.store().await;
+    let mut redis = server.redis();
+    let patience = ["SET", "busy-reply-threshold", "20"];
+    let () = redis::cmd("CONFIG").arg(&patience).query(&mut redis).unwrap();
+    let mut other = server.redis();
+    let busy = std::thread::spawn(move || {
+        redis::cmd("EVAL").arg(&["while true do end", "0"]).query::<()>(&mut other).unwrap_err()
+    });
+    let mut seen = false;
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if let Err(error) = store.one("t").await
+            && error.kind() == ErrorKind::Unavailable
+        {
+            seen = true;
+            break;
+        }
+    }
+    let () = redis::cmd("SCRIPT").arg("KILL").query(&mut redis).unwrap();
+    busy.join().unwrap();
+    assert!(seen, "nobody was told that the server is busy");
+    store.put(task("t")).await;
+}
+
+#[tokio::test]
+async fn a_server_that_still_loads_its_data_is_unavailable_until_it_has() {
+    // A millisecond for each key, and an ear for clients meanwhile.
+    let slowly = ["--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024"];
+    let mut server = Server::with(&slowly);
+    let store = server.store().await;
+    let mut redis = server.redis();
+    for n in 0..800 {
+        let () = redis.set(format!("k{n}"), "x".repeat(100)).unwrap();
+    }
+    store.put(task("t")).await;
+    let () = redis::cmd("SAVE").query(&mut redis).unwrap();
+    server.restart();
+    let error = store.one("t").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    recovered(&store).await;
+    assert_eq!(store.one("t").await.unwrap().id, "t");
+}
+
+#[tokio::test]
+async fn a_server_may_listen_on_a_unix_socket_only() {
+    let dir = std::env::temp_dir().join(format!("codeq-redis-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let socket = dir.join("redis.sock");
+    let server = Server::with(&["--unixsocket", socket.to_str().unwrap()]);
+    let config = Config {
+        // Nobody is there.
+        addr: "127.0.0.1:1".into(),
+        socket: socket.to_str().unwrap().into(),
+        ..server.config()
+    };
+    let store = open(config.clone()).await.unwrap();
+    store.put(task("t")).await;
+    assert_eq!(store.take_ids(1).await, ["t"]);
+    drop(server);
+    let _ = std::fs::remove_file(&socket);
+    let error = refusal(config).await;
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains(socket.to_str().unwrap()), "{error}");
+    std::fs::remove_dir_all(&dir).unwrap();
 }

@@ -45,6 +45,8 @@ end
 -- Takes up to `count` tasks of a queue, best first. Answers whether it may have more.
 local function take(queue, count)
   local priority, taken = 9, 0
+  -- A key of another type has to fail before a task is taken out, since nothing of a script is undone.
+  call('SCARD', queue.inprog)
   while priority >= 0 do
     if taken == count or patience == 0 then return true end
     local list = queue.pending .. priority

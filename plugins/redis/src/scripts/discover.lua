@@ -30,13 +30,6 @@ for n = FIRST, #ARGV do
       queue = queue_of(command, '')
     end
   end
-  if queue and queue.base == base then
-    register(queue)
-    if not is_empty(queue) then call('ZADD', queue.ready, 'NX', 0, base) end
-    adopt(queue, REPAIR_LIMIT)
-    local due, deadline = next_due(queue), next_deadline(queue)
-    if due then alarm('due', queue, due) end
-    if deadline then alarm('expiring', queue, deadline) end
-  end
+  if queue and queue.base == base then notice(queue) end
 end
 return answer({})

@@ -3,17 +3,21 @@
 
 -- The task that was enqueued with a key already; else nothing and where to remember the key.
 -- codeQ's key of tenant `a`, key `b:c` is also that of tenant `a:b`, key `c`: the second to come
--- remembers its own in a key that only it can have.
+-- remembers its own in a key that only it can have. codeQ itself leaves the tenant out, so its keys are
+-- read as well, but never written for a tenant: codeQ would answer another tenant with them.
 local function remembered(tenant, key)
   local place
   local shared = 'codeq:idempo:' .. (tenant == '' and '' or tenant .. ':') .. key
-  for _, name in ipairs({ shared, 'codeq:x:idempo:' .. #tenant .. ':' .. tenant .. key }) do
+  local names = { shared, 'codeq:x:idempo:' .. #tenant .. ':' .. tenant .. key }
+  if tenant ~= '' then names[3] = 'codeq:idempo:' .. key end
+  for number, name in ipairs(names) do
     local id = call('GET', name)
     local task, unreadable
     if id then task, unreadable = load(id) end
-    if unreadable then return nil, nil, id end
+    -- A key without a tenant may be about another tenant's task.
+    if unreadable and number < 3 then return nil, nil, id end
     if task and task.tenant == tenant then return task end
-    if not task then place = place or name end
+    if not task and number < 3 then place = place or name end
   end
   return nil, place
 end
@@ -38,7 +42,7 @@ for n = FIRST, #ARGV, 9 do
     local text = before .. ',"status":"PENDING","lastKnownLocation":"'
       .. (delayed and 'DELAYED_ZSET' or 'PENDING_LIST') .. '"' .. after
       .. ',"createdAt":' .. NOW_TEXT .. ',"updatedAt":' .. NOW_TEXT .. '}'
-    call('HSET', TASKS, id, text)
+    -- The record comes last: nothing of a script is undone, and a place without a record is harmless.
     call('ZADD', RETENTION, seconds(max(visible_at, now) + KEPT_FOR), id)
     local awoke = false
     if delayed then
@@ -48,6 +52,7 @@ for n = FIRST, #ARGV, 9 do
     else
       awoke = arrive(queue, { id = id, priority = priority })
     end
+    call('HSET', TASKS, id, text)
     if place and REMEMBERED_FOR > 0 then call('SET', place, id, 'PX', whole(REMEMBERED_FOR)) end
     say(body, 'created', awoke and '1' or '0')
   end

@@ -9,7 +9,7 @@
 --   codeq:x:due                tenant by when to look for delayed tasks; due:<tenant>: queue by that
 --   codeq:x:expiring           the same for leases
 --   codeq:x:ready:<tenant>     queue with claimable tasks by when it was last served
---   codeq:x:adopting           queue -> how far its in-progress set was searched
+--   codeq:x:adopting           queue -> how far its in-progress set was searched, and when
 --   codeq:x:corrupt            id of a record that cannot be read -> its hash, queue it was found in
 
 local QUEUES, LOWER = 'codeq:x:queues', 'codeq:x:lower'
@@ -185,7 +185,8 @@ local function answer(body)
   for _, task in ipairs(finished) do event('F', task.id, task.tenant) end
   if #events > 0 then
     table.insert(events, 1, INSTANCE)
-    call('PUBLISH', 'codeq:x:events', cjson.encode(events))
+    -- The work is done, whoever hears of it: a user may lack the right to the channel.
+    redis.pcall('PUBLISH', 'codeq:x:events', cjson.encode(events))
   end
   local reply = { whole(now), tostring(#corrupt) }
   for _, id in ipairs(corrupt) do reply[#reply + 1] = id end

@@ -82,7 +82,9 @@ local function members(text, from)
   local name, value, stop, mark
   repeat
     name, value, stop, mark = member(text, from)
-    if not mark or at[name] then return nil end
+    if not mark then return nil end
+    -- Of two members with one name the last one counts, as in codeQ.
+    if at[name] then values[at[name]] = false end
     n = n + 1
     names[n], values[n], at[name] = name, value, n
     from = stop + 1
@@ -150,7 +152,7 @@ end
 -- The text of a member; empty if there is none, nothing if it is no text.
 local function text_of(record, name)
   local value = raw(record, name)
-  if not value then return '' end
+  if not value or value == 'null' then return '' end
   if byte(value) ~= 34 then return nil end
   if not find(value, '\\', 1, true) then return sub(value, 2, -2) end
   local read, values = pcall(cjson.decode, '[' .. value .. ']')
@@ -158,7 +160,9 @@ local function text_of(record, name)
 end
 
 local function number_of(record, name)
-  return tonumber(raw(record, name) or 0)
+  local value = raw(record, name)
+  if not value or value == 'null' then return 0 end
+  return tonumber(value)
 end
 
 local STATES = { PENDING = true, IN_PROGRESS = true, COMPLETED = true, FAILED = true }

@@ -95,18 +95,22 @@ local function retry_or_bury(task, queue, delay, reason)
   local limit = task.limit > 0 and task.limit or MAX_ATTEMPTS
   local over = task.attempts >= limit
   if over or reason ~= MAX_ATTEMPTS_ERROR then set(task, 'error', reason) end
-  leave(task, queue)
+  -- Into its new place first: if the server refuses that, because of the type of a key, the task is
+  -- still where it was.
   if over then
     free(task)
     set_state(task, 'FAILED', 'DLQ_SET')
     call('SADD', dead_letters(queue), task.id)
     register(queue)
     keep(task, now)
+    leave(task, queue)
     dead[#dead + 1], finished[#finished + 1] = task, task
     return 0, false
   end
   delay = delay and max(0, min(delay, BACKOFF_MAX)) or backoff(task.attempts)
-  return delay, release(task, queue, now + delay)
+  local awoke = release(task, queue, now + delay)
+  leave(task, queue)
+  return delay, awoke
 end
 
 local function leave_pending(task, queue)
@@ -152,7 +156,6 @@ local function come_due(queue, limit, til)
   local moved = 0
   for _, id in ipairs(ids) do
     local task, unreadable = load(id)
-    call('ZREM', queue.delayed, id)
     if unreadable then
       quarantine(id, queue)
     elseif task and task.status == 'PENDING' then
@@ -163,6 +166,7 @@ local function come_due(queue, limit, til)
       keep(task, now)
       moved = moved + 1
     end
+    call('ZREM', queue.delayed, id)
   end
   return moved
 end
@@ -187,26 +191,56 @@ local function deadline_of(id, queue)
   return instant(text_of(task, 'leaseUntil') or '') or now
 end
 
--- Gives deadlines to tasks that codeQ claimed. Each call searches one part of the set, so that all
--- of it is searched in turn.
+-- The lease key goes by a clock that is up to two milliseconds off this script's.
+local CLOCKS_DIFFER = 2
+
+-- How long a part of the in-progress set is taken for searched, if all of it seems to have deadlines.
+-- It may only seem so: the deadline of a task that codeQ took back stays behind and counts.
+local SEARCHED_FOR = 1000
+
+-- By how much a lease has to end earlier than the index says to be another one. The server's clocks
+-- drift apart by milliseconds while a script waits for the processor; codeQ leases for whole seconds.
+local ANOTHER_LEASE = 500
+
+-- Gives deadlines to tasks that codeQ claimed, and earlier ones to those that it claimed again for
+-- less time. Each call searches one part of the set, so that all of it is searched in turn.
 local function adopt(queue, limit)
-  if call('SCARD', queue.inprog) <= call('ZCARD', queue.deadlines) then return end
-  local from = call('HGET', 'codeq:x:adopting', queue.base) or '0'
+  local claimed, known = call('SCARD', queue.inprog), call('ZCARD', queue.deadlines)
+  if claimed == 0 then return end
+  local from, searched_at = '0', 0
+  local before = call('HGET', 'codeq:x:adopting', queue.base)
+  if before then
+    from, searched_at = before:match('^(%S+) ?(%d*)')
+    searched_at = tonumber(searched_at) or 0
+  end
+  if claimed <= known and now < searched_at + SEARCHED_FOR then return end
   local part = call('SSCAN', queue.inprog, from, 'COUNT', limit)
-  call('HSET', 'codeq:x:adopting', queue.base, part[1])
+  call('HSET', 'codeq:x:adopting', queue.base, part[1] .. ' ' .. whole(now))
   for _, id in ipairs(part[2]) do
-    if not call('ZSCORE', queue.deadlines, id) then
-      local deadline = deadline_of(id, queue)
-      if deadline then
-        call('ZADD', queue.deadlines, whole(deadline), id)
-        alarm('expiring', queue, deadline)
-      end
+    local indexed = tonumber(call('ZSCORE', queue.deadlines, id) or nil)
+    local deadline
+    if indexed then
+      local left = call('PTTL', 'codeq:lease:' .. id)
+      if left > 0 and now + left + ANOTHER_LEASE < indexed then deadline = now + left end
+    else
+      deadline = deadline_of(id, queue)
+    end
+    if deadline then
+      call('ZADD', queue.deadlines, whole(deadline), id)
+      alarm('expiring', queue, deadline)
     end
   end
 end
 
--- The lease key goes by a clock that is up to two milliseconds off this script's.
-local CLOCKS_DIFFER = 2
+-- Makes a queue known as it is, whoever filled it.
+local function notice(queue)
+  register(queue)
+  if not is_empty(queue) then call('ZADD', queue.ready, 'NX', 0, queue.base) end
+  adopt(queue, REPAIR_LIMIT)
+  local due, deadline = next_due(queue), next_deadline(queue)
+  if due then alarm('due', queue, due) end
+  if deadline then alarm('expiring', queue, deadline) end
+end
 
 -- Takes back tasks of a queue whose lease had run out by `til`. Answers how many.
 local function expire(queue, limit, til)
@@ -230,18 +264,18 @@ local function expire(queue, limit, til)
           expired[#expired + 1] = queue
         end
         queue.expired = queue.expired + 1
-        call('SREM', queue.inprog, id)
-        call('ZREM', queue.deadlines, id)
         retry_or_bury(task, home(task, queue), nil, LEASE_EXPIRED_ERROR)
         taken = taken + 1
-      else
         call('SREM', queue.inprog, id)
         call('ZREM', queue.deadlines, id)
+      else
         -- codeQ died between taking the task and writing its lease.
         if task and task.status == 'PENDING' and not call('ZSCORE', queue.delayed, id) then
           release(task, home(task, queue), now)
           taken = taken + 1
         end
+        call('SREM', queue.inprog, id)
+        call('ZREM', queue.deadlines, id)
       end
     end
   end
