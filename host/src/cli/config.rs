@@ -1,10 +1,17 @@
 //! `codeq config`.
 
+use std::{
+    fs::OpenOptions,
+    io::{ErrorKind, Write},
+    path::PathBuf,
+};
+
+use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::{ConfigFile, Failure, style};
 use crate::{
-    config::{Config, Entry, Loaded, Origin},
+    config::{self, Config, Entry, Loaded, Origin, Problem},
     http::Auth,
     plugins::Plugins,
 };
@@ -67,5 +74,51 @@ pub(super) fn check(file: &ConfigFile) -> Result<(), Failure> {
         format!("loaded from\t{}", provider.path.display()),
         format!("listens on\t{}:{}", config.bind, config.port),
     ]);
+    Ok(())
+}
+
+/// Arguments of `codeq config import`.
+#[derive(Args)]
+pub(super) struct Import {
+    /// The codeQ server's configuration file.
+    from: PathBuf,
+    /// Where to write this host's; nothing may be there yet. Without it, it is printed.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// Carries a codeQ server's configuration over; what becomes of it goes to standard error.
+pub(super) fn import(args: &Import) -> Result<(), Failure> {
+    let import = config::import(&args.from, &config::environment())
+        .map_err(|error| Failure::Wrong(error.to_string()))?;
+    match &args.output {
+        None => style::line(import.yaml.trim_end()),
+        Some(path) => {
+            let written = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(path)
+                .and_then(|mut file| file.write_all(import.yaml.as_bytes()));
+            written.map_err(|error| {
+                let why = match error.kind() {
+                    ErrorKind::AlreadyExists => "is there already: name another file".to_owned(),
+                    _ => format!("cannot be written: {error}"),
+                };
+                Failure::Wrong(format!("{} {why}", path.display()))
+            })?;
+        }
+    }
+    let tell = |what: &str, problems: &[Problem]| {
+        problems.iter().for_each(|problem| style::note(what, problem));
+    };
+    tell("changed", &import.changed);
+    tell("left out", &import.left_out);
+    if import.lost_auth {
+        return Err(Failure::Failed(
+            "producers have no auth provider any more: set one before this host serves others than \
+             this machine"
+                .into(),
+        ));
+    }
     Ok(())
 }

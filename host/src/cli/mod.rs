@@ -94,6 +94,8 @@ enum ConfigCommand {
     },
     /// Check the configuration, and that its plugin is there and accepts its part.
     Check(ConfigFile),
+    /// Write a configuration for this host from a codeQ server's file and environment.
+    Import(config::Import),
 }
 
 /// How a command failed.
@@ -122,6 +124,7 @@ pub fn run() -> ExitCode {
             config::show(&config, output.json)
         }
         Command::Config(ConfigCommand::Check(file)) => config::check(&file),
+        Command::Config(ConfigCommand::Import(args)) => config::import(&args),
     };
     exit(result)
 }

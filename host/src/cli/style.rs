@@ -40,6 +40,11 @@ pub(super) fn warning(message: impl fmt::Display) {
     let _ = writeln!(anstream::stderr(), "{}: {message}", in_style(style, "warning"));
 }
 
+/// Something that people should know, under a word for what it is about.
+pub(super) fn note(word: &str, message: impl fmt::Display) {
+    let _ = writeln!(anstream::stderr(), "{}: {message}", in_style(NAME, word));
+}
+
 /// A reader that has gone away, such as `head`, is no reason to complain.
 fn write(text: &str) {
     let mut out = anstream::stdout();

@@ -5,6 +5,7 @@
 //! the rest of the host works with. Whatever is wrong is collected, so that people mend all of it at
 //! once; each [`Problem`] names the place, the value and what would be right.
 
+mod import;
 mod interpret;
 mod keys;
 mod show;
@@ -22,6 +23,7 @@ use serde_json::Value;
 
 use crate::plugins::OpenOptions;
 
+pub use import::{Import, import};
 pub use show::{Entry, Shown};
 pub use source::Origin;
 
@@ -125,6 +127,14 @@ pub struct Loaded {
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "codeq.yml";
 
+/// The process's environment.
+pub fn environment() -> BTreeMap<String, String> {
+    // Variables that are not UTF-8 are nobody's configuration.
+    let named = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    named.collect()
+}
+
 impl Config {
     /// Reads `file`, or [`DEFAULT_FILE`] if there is one, and the process's environment.
     ///
@@ -132,11 +142,7 @@ impl Config {
     ///
     /// Everything that is wrong.
     pub fn load(file: Option<&Path>) -> Result<Loaded, ConfigError> {
-        // Variables that are not UTF-8 are nobody's configuration.
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        Config::load_with(file, &environment)
+        Config::load_with(file, &environment())
     }
 
     /// As [`Config::load`], with an environment of one's own.

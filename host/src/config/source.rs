@@ -146,17 +146,24 @@ fn read_file(
         Err(error) if error.kind() == io::ErrorKind::NotFound && file.is_none() => return None,
         Err(error) => return fail(format!("cannot be read: {error}")),
     };
-    // As in codeQ's own reader, only true and false are switches: `no` is a text, and may be a name.
-    let options = serde_saphyr::options! { strict_booleans: true };
-    // An empty document, or one of comments only, sets nothing.
-    match serde_saphyr::from_str_with_options::<Option<Value>>(&text, options) {
-        Ok(None | Some(Value::Null)) => Some((path.to_owned(), Map::new())),
-        Ok(Some(Value::Object(entries))) => Some((path.to_owned(), entries)),
-        Ok(Some(_)) => fail("must hold a mapping of keys to values, such as `port: 8080`".into()),
-        Err(error) => fail(format!("is not valid YAML: {error}")),
+    match parse(&text) {
+        Ok(entries) => Some((path.to_owned(), entries)),
+        Err(message) => fail(message),
     }
 }
 
+/// The entries of a file.
+pub(super) fn parse(text: &str) -> Result<Map<String, Value>, String> {
+    // As in codeQ's own reader, only true and false are switches: `no` is a text, and may be a name.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    // An empty document, or one of comments only, sets nothing.
+    match serde_saphyr::from_str_with_options::<Option<Value>>(text, options) {
+        Ok(None | Some(Value::Null)) => Ok(Map::new()),
+        Ok(Some(Value::Object(entries))) => Ok(entries),
+        Ok(Some(_)) => Err("must hold a mapping of keys to values, such as `port: 8080`".into()),
+        Err(error) => Err(format!("is not valid YAML: {error}")),
+    }
+}
 fn unknown(name: &str, place: String, warnings: &mut Vec<Problem>, problems: &mut Vec<Problem>) {
     if FOREIGN.contains(&name) {
         let message = "has no effect: this host does not have that feature of codeQ".into();
@@ -209,7 +216,7 @@ fn expand_text(text: &str, environment: &BTreeMap<String, String>) -> Result<Str
     Ok(expanded + rest)
 }
 
-fn from_environment(key: &Key, text: &str) -> Result<Value, String> {
+pub(super) fn from_environment(key: &Key, text: &str) -> Result<Value, String> {
     match key.kind {
         Kind::Mapping => serde_json::from_str(text).map_err(|error| {
             format!("is not JSON ({error}): write it like {{\"key\": \"value\"}}")
@@ -226,7 +233,7 @@ fn from_environment(key: &Key, text: &str) -> Result<Value, String> {
 
 /// Brings a value to its setting's kind. Numbers and switches may be written as text, which is what
 /// the environment and `${VAR}` make of them.
-fn coerce(kind: &Kind, value: Value) -> Result<Value, String> {
+pub(super) fn coerce(kind: &Kind, value: Value) -> Result<Value, String> {
     let shown = shown(kind, &value);
     let wrong = |right: String| Err(format!("is {shown}, which is not {right}"));
     match (kind, value) {

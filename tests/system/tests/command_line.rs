@@ -300,3 +300,35 @@ fn nothing_is_coloured_in_a_pipe() {
         assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b), "{args:?}");
     }
 }
+
+#[test]
+fn a_codeq_server_s_configuration_is_carried_over() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (theirs, ours) = (path("theirs.yml"), path("ours.yml"));
+    let yaml = "port: 9000\npersistenceProvider: memory\nidentityServiceUrl: https://id.example.org\n\
+                colour: red\ndefaultLeaseSeconds: 0\n";
+    fs::write(&theirs, yaml).unwrap();
+    let secret = ("WEBHOOK_HMAC_SECRET", "hunter2");
+    let output = run(&["config", "import", &theirs, "--output", &ours], &[secret]);
+    let said = err(&output);
+    assert_eq!(output.status.code(), Some(1), "producers lost their provider: {said}");
+    for part in ["https://id.example.org", "`colour`", "`defaultLeaseSeconds`: is 0", "timezone"] {
+        assert!(said.contains(part), "{part} is not in\n{said}");
+    }
+    let written = fs::read_to_string(&ours).unwrap();
+    assert!(!written.contains("hunter2") && !said.contains("hunter2"), "{written}\n{said}");
+    let checked = run(&["config", "check", "--config", &ours], &[secret]);
+    assert!(checked.status.success(), "{}\n{written}", err(&checked));
+    // What is there is not overwritten.
+    let again = run(&["config", "import", &theirs, "--output", &ours], &[]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(err(&again).contains("is there already"), "{}", err(&again));
+    // Without a file to write it is printed, and nothing else is.
+    let printed = run(&["config", "import", &theirs], &[secret]);
+    // Each run has plugins of its own.
+    let lines = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| !line.starts_with("pluginDirs")).map(str::to_owned).collect()
+    };
+    assert_eq!(lines(&out(&printed)), lines(&written));
+}

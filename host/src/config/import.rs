@@ -1,0 +1,264 @@
+//! Carrying a codeQ server's configuration over: what its file and environment set, and what it does
+//! when nothing is set and this host would do otherwise.
+
+use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
+
+use serde_json::{Map, Value};
+
+use super::{
+    ConfigError, Problem,
+    keys::{FOREIGN, KEYS, Key, Kind, Use},
+    source,
+};
+
+/// A configuration for this host, and what became of codeQ's.
+#[derive(Debug, Default)]
+pub struct Import {
+    /// The file for this host.
+    pub yaml: String,
+    /// What was carried over with a change, or has another effect here.
+    pub changed: Vec<Problem>,
+    /// What could not be carried over.
+    pub left_out: Vec<Problem>,
+    /// Whether somebody who had to show who he is would not have to any more.
+    pub lost_auth: bool,
+}
+
+/// What codeQ does when nothing is set, where this host does otherwise. From codeQ's
+/// `pkg/config/config.go`.
+const DEFAULTS: [(&str, &str, &str); 3] = [
+    ("timezone", "America/Sao_Paulo", "codeQ's default; times in records have its offset"),
+    ("logFormat", "json", "codeQ's default"),
+    ("localArtifactsDir", "/tmp/codeq-artifacts", "codeQ's default"),
+];
+
+/// Whom codeQ takes a worker's token to be for, when nothing is set.
+const WORKER_AUDIENCE: &str = "codeq-worker";
+
+/// Reads codeQ's file, and lays its environment over it as codeQ does.
+///
+/// # Errors
+///
+/// The file cannot be read, or is no YAML mapping.
+pub fn import(file: &Path, environment: &BTreeMap<String, String>) -> Result<Import, ConfigError> {
+    let mut importer = Importer { environment, import: Import::default() };
+    let mut entries = entries(file)?;
+    importer.write(&format!("# Carried over from {}", file.display()));
+    let mut set = Vec::new();
+    for key in KEYS {
+        let in_file = entries.remove(key.name);
+        if importer.carry(key, in_file, file) {
+            set.push(key.name);
+        }
+    }
+    for name in entries.keys() {
+        let place = format!("{}: `{name}`", file.display());
+        let message = match FOREIGN.contains(&name.as_str()) {
+            true => "this host does not have that feature of codeQ",
+            false => "is no setting of codeQ that this host knows",
+        };
+        importer.import.left_out.push(Problem { place, message: message.into() });
+    }
+    importer.add_defaults(&set);
+    importer.look_at_auth(&set, &entries);
+    Ok(importer.import)
+}
+
+fn entries(file: &Path) -> Result<Map<String, Value>, ConfigError> {
+    let wrong = |message: String| ConfigError {
+        problems: vec![Problem { place: file.display().to_string(), message }],
+    };
+    let text =
+        fs::read_to_string(file).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    source::parse(&text).map_err(wrong)
+}
+
+struct Importer<'a> {
+    environment: &'a BTreeMap<String, String>,
+    import: Import,
+}
+
+impl Importer<'_> {
+    fn write(&mut self, line: &str) {
+        // Writing to a text does not fail.
+        let _ = writeln!(self.import.yaml, "{line}");
+    }
+
+    fn changed(&mut self, place: String, message: impl Into<String>) {
+        self.import.changed.push(Problem { place, message: message.into() });
+    }
+
+    fn left_out(&mut self, place: String, message: impl Into<String>) {
+        self.import.left_out.push(Problem { place, message: message.into() });
+    }
+
+    /// Carries a setting over. Answers whether it is set for this host now.
+    fn carry(&mut self, key: &'static Key, in_file: Option<Value>, file: &Path) -> bool {
+        let in_environment = key.env.iter().find_map(|name| {
+            Some((*name, self.environment.get(*name).filter(|value| !value.is_empty())?.clone()))
+        });
+        if let Some((variable, text)) = in_environment {
+            let place = format!("environment variable {variable} (`{}`)", key.name);
+            let is_number = matches!(key.kind, Kind::Integer { .. } | Kind::Ratio);
+            if is_number && text.trim().parse::<f64>().is_err() {
+                // What the file says counts then, as in codeQ.
+                self.changed(place, format!("is `{text}`, which is no number; codeQ ignores it"));
+            } else if matches!(key.kind, Kind::Secret | Kind::Mapping | Kind::MappingOrText) {
+                return self.leave_in_environment(key, variable, place);
+            } else {
+                return self.admit(key, source::from_environment(key, &text), place);
+            }
+        }
+        let place = format!("{}: `{}`", file.display(), key.name);
+        match in_file {
+            None | Some(Value::Null) => false,
+            Some(Value::String(text)) if text.is_empty() => false,
+            Some(value) => self.admit(key, Ok(value), place),
+        }
+    }
+
+    /// What may be secret is not written into a file; this host reads the same variable.
+    fn leave_in_environment(&mut self, key: &Key, variable: &str, place: String) -> bool {
+        if matches!(key.kind, Kind::Secret) {
+            self.write(&format!("{}: ${{{variable}}}", key.name));
+        }
+        self.changed(place, "stays there: this host reads it, too");
+        true
+    }
+
+    fn admit(&mut self, key: &'static Key, value: Result<Value, String>, place: String) -> bool {
+        let number = value.as_ref().ok().and_then(Value::as_i64);
+        if let (Kind::Integer { min, .. }, Some(number)) = (&key.kind, number)
+            && number <= 0
+            && (number < *min || key.name != "port")
+        {
+            self.changed(
+                place,
+                format!("is {number}; codeQ takes its default for that, and so it is left out"),
+            );
+            return false;
+        }
+        // A value that names a variable is looked at once that is known.
+        let names_variable = value.as_ref().is_ok_and(|value| value.to_string().contains("${"));
+        let checked = value.and_then(|value| match names_variable {
+            true => Ok(value),
+            false => source::coerce(&key.kind, value),
+        });
+        match checked {
+            Ok(value) => {
+                self.write(&format!("{}: {value}", key.name));
+                if let Use::Later(feature) = key.use_ {
+                    self.changed(place, format!("has no effect yet: {feature}"));
+                }
+                true
+            }
+            Err(message) => {
+                self.left_out(place, message);
+                false
+            }
+        }
+    }
+
+    fn add_defaults(&mut self, set: &[&str]) {
+        if !set.contains(&"persistenceProvider") {
+            self.write("persistenceProvider: redis");
+        }
+        for (name, value, why) in DEFAULTS {
+            if !set.contains(&name) {
+                self.write(&format!("{name}: {}", Value::from(value)));
+                self.changed(format!("`{name}`"), format!("was not set and is {value} now: {why}"));
+            }
+        }
+        if set.contains(&"workerJwksUrl") && !set.contains(&"workerAudience") {
+            self.write(&format!("workerAudience: {WORKER_AUDIENCE}"));
+            self.changed(
+                "`workerAudience`".into(),
+                format!("was not set and is {WORKER_AUDIENCE} now: codeQ's default"),
+            );
+        }
+    }
+
+    fn look_at_auth(&mut self, set: &[&str], foreign: &Map<String, Value>) {
+        let is_set = |names: [&str; 2]| names.iter().any(|name| set.contains(name));
+        let producers = is_set(["producerAuthProvider", "identityJwksUrl"]);
+        let workers = is_set(["workerAuthProvider", "workerJwksUrl"]);
+        if !producers {
+            self.import.lost_auth = true;
+            let in_environment = self.environment.get("IDENTITY_SERVICE_URL").map(String::as_str);
+            let in_file = foreign.get("identityServiceUrl").and_then(Value::as_str);
+            let asked = match in_environment.or(in_file) {
+                Some(url) => format!("codeQ asks the service at {url} who a producer is"),
+                None => "codeQ asks its identity service who a producer is".into(),
+            };
+            self.left_out(
+                "`producerAuthProvider`".into(),
+                format!("{asked}, which this host cannot: set producerAuthProvider and producerAuthConfig"),
+            );
+        }
+        if !producers && !workers {
+            self.changed(
+                "`bind`".into(),
+                "codeQ listens on all addresses; without auth providers this host listens on 127.0.0.1 only",
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, keys};
+
+    fn imported(yaml: &str, environment: &[(&str, &str)]) -> Import {
+        let dir = tempfile::TempDir::new().unwrap();
+        let file = dir.path().join("codeq.yml");
+        fs::write(&file, yaml).unwrap();
+        let environment =
+            environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        import(&file, &environment).unwrap()
+    }
+
+    fn says(problems: &[Problem], part: &str) -> bool {
+        problems.iter().any(|problem| problem.to_string().contains(part))
+    }
+
+    #[test]
+    fn what_is_set_is_set_again_and_can_be_loaded() {
+        let import = imported(
+            "port: 9000\nredisAddr: queue:6379\nbackoffBaseSeconds: 0\nraft: {nodes: 3}\n\
+             defaultLeaseSeconds: 30\nidentityServiceUrl: https://id.example.org\n",
+            &[("REDIS_PASSWORD", "hunter2"), ("MAX_ATTEMPTS_DEFAULT", "7"), ("PORT", "x")],
+        );
+        assert!(!import.yaml.contains("hunter2"), "{}", import.yaml);
+        assert!(import.lost_auth && says(&import.left_out, "https://id.example.org"));
+        assert!(says(&import.left_out, "`raft`"));
+        assert!(says(&import.changed, "PORT (`port`): is `x`"));
+        assert!(says(&import.changed, "`backoffBaseSeconds`: is 0"));
+        assert!(says(&import.changed, "America/Sao_Paulo"));
+
+        let dir = tempfile::TempDir::new().unwrap();
+        let file = dir.path().join("ours.yml");
+        fs::write(&file, &import.yaml).unwrap();
+        let environment = [("REDIS_PASSWORD".to_owned(), "hunter2".to_owned())].into();
+        let config = Config::load_with(Some(&file), &environment).unwrap().config;
+        assert_eq!((config.port, config.rules.max_attempts), (9000, 7));
+        assert_eq!(config.timezone, "America/Sao_Paulo");
+        assert_eq!(config.persistence_config["addr"], "queue:6379");
+        assert_eq!(config.persistence_config["password"], "hunter2");
+    }
+
+    #[test]
+    fn what_is_wrong_is_left_out_with_a_reason() {
+        let import = imported("backoffPolicy: sometimes\ncolour: red\n", &[]);
+        assert!(says(&import.left_out, "`backoffPolicy`: is `\"sometimes\"`"), "{import:?}");
+        assert!(says(&import.left_out, "`colour`"), "{import:?}");
+        assert!(!import.yaml.contains("sometimes") && !import.yaml.contains("colour"));
+    }
+
+    #[test]
+    fn every_default_that_differs_is_a_setting() {
+        for (name, ..) in DEFAULTS {
+            assert!(keys::find(name).is_some(), "{name}");
+        }
+    }
+}
