@@ -23,7 +23,7 @@ use crate::{
     config::Config,
     connection::{self, CHECKPOINT_PAGES},
     engine::Engine,
-    fault::{Failure, Outcome, fault},
+    fault::{Failure, Outcome, fault, is_damage},
     ids::RecentIds,
     ownership::Ownership,
     schema,
@@ -312,7 +312,7 @@ struct Desk<'c> {
     log_limit: u32,
     /// Whether the last try to copy it failed.
     is_log_stuck: bool,
-    /// Whether chores are left until everything is opened anew, since one of them failed.
+    /// Whether chores are left until everything is opened anew, since one of them met damage in the file.
     without_chores: bool,
     /// What the log was last told to be wrong, while it is.
     trouble: Option<String>,
@@ -462,7 +462,9 @@ impl<'c> Desk<'c> {
             work.run(&mut self.engine)?;
         }
         if !self.without_chores {
-            self.engine.chore(false).inspect_err(|_| self.without_chores = true)?;
+            // A full disk or a lock passes, and without chores ids would gather in memory.
+            let done = self.engine.chore(false);
+            done.inspect_err(|error| self.without_chores |= is_damage(error))?;
         }
         self.engine.finish()?;
         // What readers see from here on is not on the disk yet.
