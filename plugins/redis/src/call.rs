@@ -1,6 +1,6 @@
 //! A call of a script: what is sent.
 
-use codeq_plugin::{Context, Error, Instant, Lease, Millis, Result};
+use codeq_plugin::{Context, Error, Instant, Millis, Result};
 use jiff::{Timestamp, tz::TimeZone};
 use redis::Cmd;
 
@@ -76,13 +76,5 @@ impl Call {
 
     pub(crate) fn millis(self, span: Millis) -> Call {
         self.number(span.0.clamp(0, LONGEST_MILLIS))
-    }
-
-    /// What [`codeq_plugin::rules::fence`] asks for.
-    pub(crate) fn lease(self, lease: &Lease) -> Call {
-        self.text(&lease.task_id)
-            .text(&lease.tenant_id)
-            .text(&lease.worker_id)
-            .number(lease.attempt)
     }
 }

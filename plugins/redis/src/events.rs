@@ -110,9 +110,13 @@ fn read_events(mut parts: &[String], events: &mut List<Event>) {
                 events.push(Event::Arrived(Arrival { queue, count, awoke: awoke == "1" }));
                 rest
             }
-            [kind, id, tenant, rest @ ..] if kind == "F" => {
-                let key = TaskKey { id: id.as_str().into(), tenant_id: tenant.as_str().into() };
-                events.push(Event::Finished(key));
+            [kind, tenant, count, rest @ ..] if kind == "F" => {
+                let Ok(count) = count.parse() else { return };
+                let Some((ids, rest)) = rest.split_at_checked(count) else { return };
+                for id in ids {
+                    let tenant_id = tenant.as_str().into();
+                    events.push(Event::Finished(TaskKey { id: id.as_str().into(), tenant_id }));
+                }
                 rest
             }
             _ => return,

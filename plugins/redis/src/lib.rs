@@ -6,7 +6,8 @@
 //!
 //! - [`store`]: [`Redis`], which opens the store; [`tasks`], [`results`] and [`subscriptions`]
 //!   implement the storage traits: a call is made, its reply read.
-//! - [`call`]: what a script is given, and [`reply`]: what it answers.
+//! - [`call`]: what a script is given, [`leases`] where that is about leases, and [`reply`]: what it
+//!   answers.
 //! - [`scripts`]: the scripts, each the rules in Lua and the operation's own few lines.
 //! - [`record`]: tasks, results and subscriptions as codeQ writes them in JSON.
 //! - [`connection`]: one connection for all calls, with its time-outs and its return after a loss;
@@ -26,6 +27,7 @@ mod connection;
 mod discovery;
 mod events;
 mod fault;
+mod leases;
 mod listing;
 mod record;
 mod reply;

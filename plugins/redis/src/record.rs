@@ -7,12 +7,23 @@ use codeq_plugin::{
     Boxed, Error, Extension, Extensions, Instant, Result, Subscription, Task, TaskResult,
 };
 use jiff::tz::TimeZone;
+use memchr::memmem;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 
-/// A new task's record, but for the state that the script adds: the part before it, and that behind.
-pub(crate) fn new_task(task: &Task) -> (String, String) {
-    (head(task).text, tail(task).text)
+/// The part of a new task's record that comes before its state, which the script adds.
+pub(crate) fn new_head(task: &Task) -> String {
+    let mut record = head(task);
+    record.extensions(&task.extensions);
+    record.text
+}
+
+/// Those members of a new task's record that come behind its state, but for the times.
+pub(crate) fn new_tail(task: &Task) -> String {
+    let mut record = Members { text: String::new(), open: true };
+    record.number_if_any("maxAttempts", task.max_attempts);
+    record.text_if_any("tenantId", &task.tenant_id);
+    record.text
 }
 
 /// A task's record as it stands.
@@ -25,7 +36,12 @@ pub(crate) fn task(task: &Task, zone: &TimeZone) -> String {
         let whole_seconds = Instant(until.0.div_euclid(1000) * 1000);
         record.member("leaseUntil", &whole_seconds.to_rfc3339());
     }
-    record.text += &tail(task).text;
+    record.number_if_any("attempts", task.attempts);
+    record.number_if_any("maxAttempts", task.max_attempts);
+    record.text_if_any("error", &task.error);
+    record.text_if_any("resultKey", &task.result_key);
+    record.text_if_any("tenantId", &task.tenant_id);
+    record.extensions(&task.extensions);
     record.member("createdAt", &task.created_at.to_rfc3339_in(zone));
     record.member("updatedAt", &task.updated_at.to_rfc3339_in(zone));
     record.finish()
@@ -157,17 +173,6 @@ fn head(task: &Task) -> Members {
     record
 }
 
-fn tail(task: &Task) -> Members {
-    let mut record = Members { text: String::new(), open: true };
-    record.number_if_any("attempts", task.attempts);
-    record.number_if_any("maxAttempts", task.max_attempts);
-    record.text_if_any("error", &task.error);
-    record.text_if_any("resultKey", &task.result_key);
-    record.text_if_any("tenantId", &task.tenant_id);
-    record.extensions(&task.extensions);
-    record
-}
-
 /// A JSON object that is being written.
 #[derive(Default)]
 struct Members {
@@ -230,8 +235,7 @@ fn extensions(json: &[u8]) -> Extensions {
         extensions: Vec<KeptExtension>,
     }
     // Records that have any are rare; the others are not read twice.
-    let pattern = br#""extensions":["#;
-    if !json.windows(pattern.len()).any(|part| part == pattern) {
+    if memmem::find(json, br#""extensions":["#).is_none() {
         return Extensions::new();
     }
     read_if_well_formed::<Extended>(json)
@@ -282,9 +286,9 @@ mod tests {
 
     #[test]
     fn what_is_empty_is_left_out() {
-        let (before, after) = new_task(&Task { id: "t".into(), ..Task::default() });
-        assert_eq!(before, r#"{"id":"t","command":"","payload":"""#);
-        assert_eq!(after, "");
+        let task = Task { id: "t".into(), ..Task::default() };
+        assert_eq!(new_head(&task), r#"{"id":"t","command":"","payload":"""#);
+        assert_eq!(new_tail(&task), "");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::str::FromStr;
 
 use codeq_plugin::{
-    Arrival, Boxed, Error, Extensions, Instant, Lease, List, Millis, Moved, Queue, Result,
-    Returned, Tally, Task, Text, rules,
+    Arrival, Boxed, Error, Extensions, Instant, Lease, List, Millis, Moved, Optional, Queue,
+    Result, Returned, Tally, Task, Text, rules,
 };
 use redis::Value;
 
@@ -26,15 +26,28 @@ pub(crate) struct Answer<'a> {
 impl Reply {
     /// Reads what every script begins its answer with. Records that it could not read go to the log.
     pub(crate) fn new(script: &'static str, value: Value) -> Result<Reply> {
-        let Value::Array(parts) = value else {
-            return Err(Error::internal(format!("the script `{script}` answered {value:?}")));
-        };
-        let mut reply = Reply { script, parts: parts.into_iter(), now: Instant::EPOCH };
-        reply.now = reply.instant()?;
-        for _ in 0..reply.number::<usize>()? {
-            record::report_unreadable(&reply.text()?);
+        let mut outer = Reply::of(script, value)?;
+        let now = outer.instant()?;
+        let mut unreadable = outer.part()?;
+        while !unreadable.is_empty() {
+            record::report_unreadable(&unreadable.text()?);
         }
-        Ok(reply)
+        Ok(Reply { now, ..outer.part()? })
+    }
+
+    fn of(script: &'static str, value: Value) -> Result<Reply> {
+        match value {
+            Value::Array(parts) => {
+                Ok(Reply { script, parts: parts.into_iter(), now: Instant::EPOCH })
+            }
+            _ => Err(Error::internal(format!("the script `{script}` answered {value:?}"))),
+        }
+    }
+
+    /// The next part, which is a row itself.
+    fn part(&mut self) -> Result<Reply> {
+        let part = self.parts.next().unwrap_or(Value::Nil);
+        Reply::of(self.script, part)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -98,10 +111,12 @@ impl Reply {
         Ok(Moved { count, arrivals, expired, dead, next, extensions: Extensions::new() })
     }
 
-    /// Reads the answer to each of `items`. An answer that cannot be read fails the whole batch.
+    /// Reads the answer to each of `items`: a text that says what became of it, and `width` more. An
+    /// answer that cannot be read fails the whole batch.
     pub(crate) fn answers<I, T>(
         mut self,
         items: &[I],
+        width: usize,
         name: impl Fn(&I) -> &str,
         read: impl Fn(&I, &mut Answer<'_>, &str) -> Result<T>,
     ) -> Result<Vec<Result<T>>> {
@@ -115,8 +130,8 @@ impl Reply {
                 code => Err(answer.refusal(code, name(item))?),
             };
             answers.push(read);
-            // Whatever was not read of the item's three texts is skipped.
-            while before - self.parts.len() < 3 {
+            // Whatever was not read of the item's texts is skipped.
+            while before - self.parts.len() < width {
                 self.bytes()?;
             }
         }
@@ -150,16 +165,24 @@ impl Answer<'_> {
         self.reply.instant()
     }
 
-    pub(crate) fn instant_if_any(&mut self) -> Result<Option<Instant>> {
-        self.reply.instant_if_any()
-    }
-
     pub(crate) fn flag(&mut self) -> Result<bool> {
         self.reply.flag()
     }
 
     pub(crate) fn task(&mut self, id: &str) -> Result<Boxed<Task>> {
         record::read_task(id, &self.bytes()?)
+    }
+
+    /// A task behind the exact deadline of its lease, if it has one, and a blank.
+    pub(crate) fn leased_task(&mut self, id: &str) -> Result<Boxed<Task>> {
+        let bytes = self.bytes()?;
+        let blank = bytes.iter().position(|byte| *byte == b' ').unwrap_or_default();
+        let (deadline, json) = bytes.split_at(blank);
+        let mut task = record::read_task(id, json)?;
+        if let Some(deadline) = str::from_utf8(deadline).ok().and_then(|text| text.parse().ok()) {
+            task.lease_until = Optional::RSome(Instant(deadline));
+        }
+        Ok(task)
     }
 
     pub(crate) fn returned(&mut self, id: &str) -> Result<Returned> {

@@ -7,7 +7,7 @@ use redis::FromRedisValue;
 
 use crate::{
     Redis, record,
-    reply::{itself, merged, task_of},
+    reply::{itself, merged},
     scripts,
 };
 
@@ -23,7 +23,7 @@ impl AsyncResultStorage for Redis {
                 sent.push(result.task_id.clone());
             }
         }
-        let answers = self.run(call).await?.answers(&sent, itself, |_, _, _| Ok(()))?;
+        let answers = self.run(call).await?.answers(&sent, 1, itself, |_, _, _| Ok(()))?;
         Ok(merged(records, answers))
     }
 
@@ -58,7 +58,7 @@ impl AsyncResultStorage for Redis {
                 sent.push(finish.task_id.clone());
             }
         }
-        let answers = self.run(call).await?.answers(&sent, itself, |_, _, _| Ok(()))?;
+        let answers = self.run(call).await?.answers(&sent, 1, itself, |_, _, _| Ok(()))?;
         Ok(merged(checked, answers))
     }
 
@@ -67,7 +67,7 @@ impl AsyncResultStorage for Redis {
         for id in &ids {
             call = call.text(id);
         }
-        self.run(call).await?.answers(&ids, itself, |_, _, _| Ok(()))
+        self.run(call).await?.answers(&ids, 1, itself, |_, _, _| Ok(()))
     }
 
     async fn complete(&self, batch: Vec<Complete>) -> Answers<Completed> {
@@ -79,23 +79,23 @@ impl AsyncResultStorage for Redis {
                 record::result(&complete.result, &self.caller.zone)
             })
             .collect();
-        let mut call = self.call(&scripts::COMPLETE);
-        let mut sent = Vec::new();
-        for (complete, text) in batch.iter().zip(&records) {
-            if let Ok(text) = text {
-                call = call
-                    .lease(&complete.lease)
-                    .text(complete.result.status.as_str())
-                    .text(&record::json(complete.result.error.as_str()))
-                    .text(text);
-                sent.push(complete.lease.clone());
-            }
-        }
-        let answers = self.run(call).await?.answers(&sent, task_of, |lease, answer, _| {
-            Ok(Completed { task: answer.task(&lease.task_id)? })
-        })?;
+        let sent: Vec<(&Complete, &String)> = batch
+            .iter()
+            .zip(&records)
+            .filter_map(|(complete, record)| Some((complete, record.as_ref().ok()?)))
+            .collect();
+        let call = self.call(&scripts::COMPLETE).leases(&sent);
+        let answers =
+            self.run(call).await?.answers(&sent, 1, completed, |(complete, _), answer, _| {
+                Ok(Completed { task: answer.task(&complete.lease.task_id)? })
+            })?;
         Ok(merged(records, answers))
     }
+}
+
+/// The id that an error about a completion names.
+fn completed<'a>((complete, _): &'a (&Complete, &String)) -> &'a str {
+    &complete.lease.task_id
 }
 
 fn of_its_task(Complete { lease, result }: &Complete) -> Result<(), Error> {

@@ -1,5 +1,5 @@
-//! The Lua scripts. Each begins with the parts that all share (records, queues, the rules, repair),
-//! so the rules are said once in Lua, as they are said once in Rust.
+//! The Lua scripts. Each begins with the parts that it needs (records, queues, the rules, repair), so
+//! the rules are said once in Lua, as they are said once in Rust.
 
 use std::sync::LazyLock;
 
@@ -10,16 +10,29 @@ pub(crate) struct Script {
     pub(crate) hash: LazyLock<String>,
 }
 
+macro_rules! text {
+    ($name:literal, [$($part:literal)*]) => {
+        concat!(
+            include_str!("scripts/prelude.lua"),
+            include_str!("scripts/json.lua"),
+            // A closure finds the local variables that it uses by walking along all that closures of
+            // the same function use; those of a function around it are at hand. So there are two.
+            "return (function()\n",
+            include_str!("scripts/codeq.lua"),
+            include_str!("scripts/record.lua"),
+            include_str!("scripts/queue.lua"),
+            $(include_str!(concat!("scripts/", $part, ".lua")),)*
+            include_str!(concat!("scripts/", $name, ".lua")),
+            "\nend)()",
+        )
+    };
+}
+
 macro_rules! scripts {
-    ($shared:literal: $($constant:ident = $name:literal;)*) => {
+    ($parts:tt $($constant:ident = $name:literal;)*) => {
         $(
             pub(crate) static $constant: Script = {
-                const TEXT: &str = concat!(
-                    include_str!("scripts/record.lua"),
-                    include_str!("scripts/queue.lua"),
-                    include_str!(concat!("scripts/", $shared, ".lua")),
-                    include_str!(concat!("scripts/", $name, ".lua")),
-                );
+                const TEXT: &str = text!($name, $parts);
                 Script {
                     name: $name,
                     text: TEXT,
@@ -30,21 +43,15 @@ macro_rules! scripts {
     };
 }
 
-scripts! { "rules":
+scripts! { ["rules"]
     SAVE = "save";
     GET = "get";
     DELETE = "delete";
     ENQUEUE = "enqueue";
-    CLAIM = "claim";
     QUARANTINE = "quarantine";
     UPDATE_LEASE = "update_lease";
     ABANDON_LEASE = "abandon_lease";
     NACK = "nack";
-    MOVE_DUE_DELAYED = "move_due_delayed";
-    REQUEUE_EXPIRED = "requeue_expired";
-    DISCOVER = "discover";
-    REFRESH = "refresh";
-    HEAL = "heal";
     STATS = "stats";
     CLEANUP_EXPIRED = "cleanup_expired";
     LIST = "list";
@@ -53,9 +60,18 @@ scripts! { "rules":
     FINISH = "finish";
     CLEAR_LEASE = "clear_lease";
     COMPLETE = "complete";
+    HEAL = "heal";
 }
 
-scripts! { "subscriptions":
+scripts! { ["rules" "repair"]
+    CLAIM = "claim";
+    MOVE_DUE_DELAYED = "move_due_delayed";
+    REQUEUE_EXPIRED = "requeue_expired";
+    DISCOVER = "discover";
+    REFRESH = "refresh";
+}
+
+scripts! { ["subscriptions"]
     REGISTER = "register";
     RENEW = "renew";
     UNREGISTER = "unregister";

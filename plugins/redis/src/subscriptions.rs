@@ -21,7 +21,7 @@ impl AsyncSubscriptionStorage for Redis {
                 call = call.text(command).text(&queue_name(command));
             }
         }
-        self.run(call).await?.answers(&batch, |subscription| &subscription.id, |_, _, _| Ok(()))
+        self.run(call).await?.answers(&batch, 1, |subscription| &subscription.id, |_, _, _| Ok(()))
     }
 
     async fn renew(&self, batch: Vec<Renew>) -> Answers<Boxed<Subscription>> {
@@ -36,6 +36,7 @@ impl AsyncSubscriptionStorage for Redis {
         }
         self.run(call).await?.answers(
             &batch,
+            1,
             |renew| &renew.id,
             |_, answer, _| record::read_subscription(&answer.bytes()?),
         )
@@ -53,6 +54,7 @@ impl AsyncSubscriptionStorage for Redis {
         }
         self.run(call).await?.answers(
             &batch,
+            1,
             |unregister| &unregister.id,
             |_, answer, _| answer.number(),
         )
@@ -75,6 +77,7 @@ impl AsyncSubscriptionStorage for Redis {
         }
         self.run(call).await?.answers(
             &batch,
+            1,
             |ask| &ask.subscription_id,
             |_, answer, _| answer.flag(),
         )
@@ -88,6 +91,7 @@ impl AsyncSubscriptionStorage for Redis {
         }
         self.run(call).await?.answers(
             &batch,
+            1,
             |group| &group.group_id,
             |_, answer, _| answer.number(),
         )

@@ -48,7 +48,7 @@ impl AsyncTaskStorage for Redis {
                 sent.push(task.id.clone());
             }
         }
-        let answers = self.run(call).await?.answers(&sent, itself, |_, _, _| Ok(()))?;
+        let answers = self.run(call).await?.answers(&sent, 1, itself, |_, _, _| Ok(()))?;
         Ok(merged(checked, answers))
     }
 
@@ -57,13 +57,7 @@ impl AsyncTaskStorage for Redis {
         for id in &ids {
             call = call.text(id);
         }
-        self.run(call).await?.answers(&ids, itself, |id, answer, _| {
-            let mut task = answer.task(id)?;
-            if let Some(deadline) = answer.instant_if_any()? {
-                task.lease_until = Optional::RSome(deadline);
-            }
-            Ok(task)
-        })
+        self.run(call).await?.answers(&ids, 1, itself, |id, answer, _| answer.leased_task(id))
     }
 
     async fn delete(&self, ids: Vec<Text>) -> Answers<()> {
@@ -71,44 +65,46 @@ impl AsyncTaskStorage for Redis {
         for id in &ids {
             call = call.text(id);
         }
-        self.run(call).await?.answers(&ids, itself, |_, _, _| Ok(()))
+        self.run(call).await?.answers(&ids, 1, itself, |_, _, _| Ok(()))
     }
 
     async fn enqueue(&self, batch: Vec<Enqueue>) -> Answers<Enqueued> {
         let checked: Vec<_> =
             batch.iter().map(|enqueue| rules::check_task(&enqueue.task)).collect();
         let mut call = self.call(&scripts::ENQUEUE);
-        let mut sent = Vec::new();
+        let mut sent: Vec<Enqueue> = Vec::new();
         for (mut enqueue, checked) in batch.into_iter().zip(&checked) {
             if checked.is_err() {
                 continue;
             }
             // The script knows when it is; all else about the new record is known here.
-            let task = &mut *enqueue.task;
-            self.rules().enqueue(task, enqueue.visible_at, Instant::EPOCH);
-            let (before, after) = record::new_task(task);
-            call = call
-                .text(&task.id)
-                .text(&before)
-                .text(&after)
-                .text(&task.command)
-                .text(&queue_name(&task.command))
-                .text(&task.tenant_id)
-                .number(task.priority)
-                .instant(enqueue.visible_at)
-                .text(&enqueue.idempotency_key);
+            self.rules().enqueue(&mut enqueue.task, enqueue.visible_at, Instant::EPOCH);
+            let task = &enqueue.task;
+            if !sent.last().is_some_and(|before| share_a_queue(&before.task, task)) {
+                call = call
+                    .text("=")
+                    .text(&task.command)
+                    .text(&queue_name(&task.command))
+                    .text(&task.tenant_id)
+                    .text(&record::new_tail(task));
+            }
+            if enqueue.visible_at > Instant::EPOCH {
+                call = call.text("@").instant(enqueue.visible_at);
+            }
+            if !enqueue.idempotency_key.is_empty() {
+                call = call.text("!").text(&enqueue.idempotency_key);
+            }
+            call = call.number(task.priority).text(&task.id).text(&record::new_head(task));
             sent.push(enqueue);
         }
         let reply = self.run(call).await?;
         let answers = reply.answers(
             &sent,
+            1,
             |enqueue| &enqueue.task.id,
             |enqueue, answer, tag| {
                 if tag == "found" {
-                    let mut task = answer.task(&enqueue.task.id)?;
-                    if let Some(deadline) = answer.instant_if_any()? {
-                        task.lease_until = Optional::RSome(deadline);
-                    }
+                    let task = answer.leased_task(&enqueue.task.id)?;
                     return Ok(Enqueued { task, created: false, awoke: false });
                 }
                 let mut task = enqueue.task.clone();
@@ -129,38 +125,26 @@ impl AsyncTaskStorage for Redis {
     }
 
     async fn update_lease(&self, batch: Vec<Extend>) -> Answers<Instant> {
-        let mut call = self.call(&scripts::UPDATE_LEASE);
-        for extend in &batch {
-            call = call.lease(&extend.lease).millis(extend.by);
-        }
+        let call = self.call(&scripts::UPDATE_LEASE).leases(&batch);
         self.run(call).await?.answers(
             &batch,
+            1,
             |extend| &extend.lease.task_id,
             |_, answer, _| answer.instant(),
         )
     }
 
     async fn abandon_lease(&self, batch: Vec<Lease>) -> Answers<Returned> {
-        let mut call = self.call(&scripts::ABANDON_LEASE);
-        for lease in &batch {
-            call = call.lease(lease);
-        }
+        let call = self.call(&scripts::ABANDON_LEASE).leases(&batch);
         let returned = self.run(call).await?;
-        returned.answers(&batch, task_of, |lease, answer, _| answer.returned(&lease.task_id))
+        returned.answers(&batch, 3, task_of, |lease, answer, _| answer.returned(&lease.task_id))
     }
 
     async fn nack(&self, batch: Vec<Nack>) -> Answers<Returned> {
-        let mut call = self.call(&scripts::NACK);
-        for nack in &batch {
-            call = call.lease(&nack.lease);
-            call = match nack.delay.into_option() {
-                Some(delay) => call.millis(delay),
-                None => call.text(""),
-            };
-            call = call.text(&record::json(nack.reason.as_str()));
-        }
+        let call = self.call(&scripts::NACK).leases(&batch);
         self.run(call).await?.answers(
             &batch,
+            3,
             |nack| &nack.lease.task_id,
             |nack, answer, _| answer.returned(&nack.lease.task_id),
         )
@@ -242,7 +226,7 @@ impl AsyncTaskStorage for Redis {
             call = call.text(&key.id).text(&key.tenant_id);
         }
         let returned = self.run(call).await?;
-        returned.answers(&batch, |key| &key.id, |key, answer, _| answer.returned(&key.id))
+        returned.answers(&batch, 3, |key| &key.id, |key, answer, _| answer.returned(&key.id))
     }
 
     async fn next_events(&self) -> Result<List<Event>> {
@@ -263,22 +247,25 @@ impl Redis {
         let already = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
         let mut call = self
             .call(&scripts::CLAIM)
-            .text(&claim.worker_id)
-            .text(&record::json(claim.worker_id.as_str()))
             .text(&claim.tenant_id)
-            .number(most.saturating_sub(already))
-            .millis(claim.lease);
+            .number(u32::try_from(claim.commands.len()).unwrap_or(u32::MAX));
         for command in &claim.commands {
             call = call.text(&queue_name(command));
         }
+        call = call
+            .number(1)
+            .text(&claim.worker_id)
+            .text(&record::json(claim.worker_id.as_str()))
+            .number(most.saturating_sub(already))
+            .millis(claim.lease);
         let mut reply = match self.run(call).await {
             Ok(reply) => reply,
             // What was claimed before is the worker's already.
             Err(_) if already > 0 => return Ok(false),
             Err(error) => return Err(error),
         };
-        add_moved(moved, reply.moved()?);
         let unreadable = read_claimed(&mut reply, tasks)?;
+        add_moved(moved, reply.moved()?);
         if unreadable.is_empty() {
             return Ok(false);
         }
@@ -295,11 +282,18 @@ impl Redis {
     }
 }
 
+/// Whether two new tasks are said in one group.
+fn share_a_queue(one: &Task, other: &Task) -> bool {
+    one.command == other.command
+        && one.tenant_id == other.tenant_id
+        && one.max_attempts == other.max_attempts
+}
+
 /// Reads the tasks that a claim took. Answers the ids of those whose record cannot be read.
 fn read_claimed(reply: &mut Reply, tasks: &mut Batch<Boxed<Task>>) -> Result<Vec<String>> {
     let deadline = reply.instant()?;
     let mut unreadable = Vec::new();
-    while !reply.is_empty() {
+    for _ in 0..reply.number::<usize>()? {
         let (id, json) = (reply.text()?, reply.bytes()?);
         match record::read_task(&id, &json) {
             Ok(mut task) => {

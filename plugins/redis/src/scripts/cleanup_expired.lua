@@ -6,14 +6,15 @@ local LOOKED_AT = 1000
 
 local ids = call('ZRANGEBYSCORE', RETENTION, '-inf', seconds(before), 'LIMIT', skip, LOOKED_AT)
 local removed, passed = 0, 0
+fetch(ids)
 
 -- codeQ does not count retention from when a task becomes visible or its lease ends.
 local function still_needed(task)
   local queue, last = home(task), nil
-  if task.status == 'PENDING' and task.location == 'DELAYED_ZSET' then
+  if task.state.status == 'PENDING' and task.state.location == 'DELAYED_ZSET' then
     last = call('ZSCORE', queue.delayed, task.id)
     last = last and last * 1000
-  elseif task.status == 'IN_PROGRESS' then
+  elseif task.state.status == 'IN_PROGRESS' then
     last = tonumber(call('ZSCORE', queue.deadlines, task.id) or nil)
   end
   return last and last + KEPT_FOR > before and last + KEPT_FOR
@@ -22,7 +23,7 @@ end
 for _, id in ipairs(ids) do
   if removed == limit then break end
   local task, unreadable = load(id)
-  if unreadable or (task and of_tenant and task.tenant ~= tenant) then
+  if unreadable or (task and of_tenant and task.state.tenant ~= tenant) then
     passed = passed + 1
   elseif not task then
     call('ZREM', RETENTION, id)

@@ -1,14 +1,17 @@
--- For each item: task, tenant, worker, attempt, final status, error in JSON, the result's record.
+-- Leases; a group's final status and error in JSON; an item's result.
 
-local body = {}
-for n = FIRST, #ARGV, 7 do
-  local task, code, detail = fence(ARGV[n], ARGV[n + 1], ARGV[n + 2], tonumber(ARGV[n + 3]))
-  if task then
-    call('HSET', RESULTS, task.id, ARGV[n + 6])
-    finish(task, home(task), ARGV[n + 4], ARGV[n + 5], '"codeq:results"')
-    done(body, task.text)
-  else
-    say(body, code, detail)
+local body, say = answers(1)
+local endings = {}
+each_lease(2, 1, say, function(task, shared, item)
+  local ending, n = endings[shared], #results
+  if not ending then
+    local error = ARGV[shared + 1]
+    ending = ending_of(ARGV[shared], error ~= '""' and ',"error":' .. error or '',
+      ',"resultKey":"codeq:results"')
+    endings[shared] = ending
   end
-end
+  results[n + 1], results[n + 2] = task.id, ARGV[item]
+  finish(task, home(task), ending)
+  say('+', task.text)
+end)
 return answer(body)

@@ -22,10 +22,10 @@ for n = FIRST, #ARGV do
   local queue = queue_at(base)
   local task = not queue and sample(base)
   if task then
-    local command = lower(task.command)
+    local command = lower(command_of(task))
     -- codeQ may keep a tenant's delayed task in the queue that has no tenant.
-    if base_of(command, task.tenant) == base then
-      queue = queue_of(command, task.tenant)
+    if base_of(command, task.state.tenant) == base then
+      queue = queue_of(command, task.state.tenant)
     elseif base_of(command, '') == base then
       queue = queue_of(command, '')
     end

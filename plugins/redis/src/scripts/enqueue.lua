@@ -1,60 +1,128 @@
--- For each item: id, the record's JSON before and after its state, command as spelled and in lower
--- case, tenant, priority, when it is visible, idempotency key.
+-- Groups of items of one queue: `=`, the command as spelled and in lower case, the tenant, and those
+-- members of the record, but for the times, that come behind the state. Then the items: the priority, the
+-- id, and what comes before the state; before an item may stand `@` and when it is visible, or `!` and its
+-- idempotency key.
+
+-- Where a key may be remembered, and where by whom. codeQ's key of tenant `a`, key `b:c` is also that of
+-- tenant `a:b`, key `c`: the second to come remembers its own in a key that only it can have. codeQ itself
+-- leaves the tenant out, so its keys are read as well, but never written for a tenant: codeQ would answer
+-- another tenant with them.
+local function names_of(tenant, key)
+  local shared = 'codeq:idempo:' .. (tenant == '' and '' or tenant .. ':') .. key
+  local own = 'codeq:x:idempo:' .. #tenant .. ':' .. tenant .. key
+  return shared, own, tenant ~= '' and 'codeq:idempo:' .. key or shared
+end
+
+local remembered_by = {}
 
 -- The task that was enqueued with a key already; else nothing and where to remember the key.
--- codeQ's key of tenant `a`, key `b:c` is also that of tenant `a:b`, key `c`: the second to come
--- remembers its own in a key that only it can have. codeQ itself leaves the tenant out, so its keys are
--- read as well, but never written for a tenant: codeQ would answer another tenant with them.
 local function remembered(tenant, key)
+  local shared, own, without_tenant = names_of(tenant, key)
   local place
-  local shared = 'codeq:idempo:' .. (tenant == '' and '' or tenant .. ':') .. key
-  local names = { shared, 'codeq:x:idempo:' .. #tenant .. ':' .. tenant .. key }
-  if tenant ~= '' then names[3] = 'codeq:idempo:' .. key end
-  for number, name in ipairs(names) do
-    local id = call('GET', name)
+  for number, name in ipairs({ shared, own, without_tenant }) do
+    local id = remembered_by[name]
+    if id == nil then id = call('GET', name) end
     local task, unreadable
     if id then task, unreadable = load(id) end
     -- A key without a tenant may be about another tenant's task.
     if unreadable and number < 3 then return nil, nil, id end
-    if task and task.tenant == tenant then return task end
+    if task and task.state.tenant == tenant then return task end
     if not task and number < 3 then place = place or name end
   end
   return nil, place
 end
 
-local body = {}
-for n = FIRST, #ARGV, 9 do
-  local id, before, after, command, lowered = ARGV[n], ARGV[n + 1], ARGV[n + 2], ARGV[n + 3], ARGV[n + 4]
-  local tenant, priority, visible_at, key = ARGV[n + 5], ARGV[n + 6], tonumber(ARGV[n + 7]), ARGV[n + 8]
-  local earlier, place, unreadable
-  if key ~= '' then earlier, place, unreadable = remembered(tenant, key) end
-  if earlier then
-    local deadline = earlier.status == 'IN_PROGRESS' and call('ZSCORE', home(earlier).deadlines, earlier.id)
-    say(body, 'found', earlier.text, deadline and whole(tonumber(deadline)))
-  elseif unreadable then
-    say(body, 'CORRUPT', unreadable)
-  elseif call('HEXISTS', TASKS, id) == 1 then
-    say(body, 'ALREADY_EXISTS')
-  else
-    local queue = queue_of(lowered, tenant)
-    teach(command, lowered)
-    local delayed = visible_at > now
-    local text = before .. ',"status":"PENDING","lastKnownLocation":"'
-      .. (delayed and 'DELAYED_ZSET' or 'PENDING_LIST') .. '"' .. after
-      .. ',"createdAt":' .. NOW_TEXT .. ',"updatedAt":' .. NOW_TEXT .. '}'
-    -- The record comes last: nothing of a script is undone, and a place without a record is harmless.
-    call('ZADD', RETENTION, seconds(max(visible_at, now) + KEPT_FOR), id)
-    local awoke = false
-    if delayed then
-      call('ZADD', queue.delayed, seconds(visible_at), id)
-      register(queue)
-      alarm('due', queue, visible_at)
+-- What is asked for, read in one go: which ids there are already, and which keys are remembered.
+local ids, keys = {}, {}
+do
+  local n, tenant = FIRST, nil
+  while n <= #ARGV do
+    local mark = ARGV[n]
+    if mark == '=' then
+      tenant, n = ARGV[n + 3], n + 5
+    elseif mark == '@' then
+      n = n + 2
+    elseif mark == '!' then
+      local count = #keys
+      keys[count + 1], keys[count + 2], keys[count + 3] = names_of(tenant, ARGV[n + 1])
+      n = n + 2
     else
-      awoke = arrive(queue, { id = id, priority = priority })
+      ids[#ids + 1] = ARGV[n + 1]
+      n = n + 3
     end
-    call('HSET', TASKS, id, text)
-    if place and REMEMBERED_FOR > 0 then call('SET', place, id, 'PX', whole(REMEMBERED_FOR)) end
-    say(body, 'created', awoke and '1' or '0')
+  end
+end
+fetch(ids)
+for from = 1, #keys, AT_ONCE do
+  local to = min(from + AT_ONCE - 1, #keys)
+  local found = call('MGET', unpack(keys, from, to))
+  for n = from, to do remembered_by[keys[n]] = found[n - from + 1] end
+end
+if keys[1] then
+  local about = {}
+  for _, id in pairs(remembered_by) do
+    if id and texts[id] == nil then about[#about + 1] = id end
+  end
+  fetch(about)
+end
+
+local body, say = answers(1)
+local n, queue, tenant, ready_text, fixed = FIRST, nil, nil, nil, nil
+local visible_at, key = 0, nil
+
+local function text_behind(location)
+  return MARK .. 'PENDING","lastKnownLocation":"' .. location .. '"' .. fixed .. ',"createdAt":'
+    .. NOW_TEXT .. ',"updatedAt":' .. NOW_TEXT .. '}'
+end
+
+local function create(id, priority, head, place)
+  local awoke, text = false, nil
+  if visible_at > now then
+    add('ZADD', queue.delayed, seconds(visible_at), id)
+    register(queue)
+    alarm('due', queue, visible_at)
+    text = head .. text_behind('DELAYED_ZSET')
+  else
+    awoke = arrive(queue, id, priority)
+    text = head .. ready_text
+  end
+  -- The record comes last: a place without a record is harmless.
+  local count = #records
+  records[count + 1], records[count + 2] = id, text
+  retain(id, visible_at)
+  texts[id] = text
+  if place and REMEMBERED_FOR > 0 then
+    remembered_by[place] = id
+    call('SET', place, id, 'PX', whole(REMEMBERED_FOR))
+  end
+  say('created', awoke and '1' or '0')
+end
+
+while n <= #ARGV do
+  local mark = ARGV[n]
+  if mark == '=' then
+    tenant, fixed = ARGV[n + 3], ARGV[n + 4]
+    queue = queue_of(ARGV[n + 2], tenant)
+    teach(ARGV[n + 1], ARGV[n + 2])
+    ready_text = text_behind('PENDING_LIST')
+    n = n + 5
+  elseif mark == '@' then
+    visible_at, n = tonumber(ARGV[n + 1]), n + 2
+  elseif mark == '!' then
+    key, n = ARGV[n + 1], n + 2
+  else
+    local id, earlier, place, unreadable = ARGV[n + 1], nil, nil, nil
+    if key then earlier, place, unreadable = remembered(tenant, key) end
+    if earlier then
+      say('found', with_deadline(earlier, earlier.text))
+    elseif unreadable then
+      say('CORRUPT', unreadable)
+    elseif texts[id] then
+      say('ALREADY_EXISTS')
+    else
+      create(id, mark, ARGV[n + 2], place)
+    end
+    visible_at, key, n = 0, nil, n + 3
   end
 end
 return answer(body)

@@ -1,15 +1,12 @@
--- For each item: id. Answers the record, and the exact deadline of its lease if it has one.
+-- For each item: id.
 
-local body = {}
+local body, say = answers(1)
 for n = FIRST, #ARGV do
   local text = call('HGET', TASKS, ARGV[n])
   if not text then
-    say(body, 'NOT_FOUND')
+    say('NOT_FOUND')
   else
-    local task = find(text, 'IN_PROGRESS', 1, true) and parse(ARGV[n], text)
-    local deadline = task and task.status == 'IN_PROGRESS'
-      and call('ZSCORE', home(task).deadlines, task.id)
-    done(body, text, deadline and whole(tonumber(deadline)))
+    say('+', with_deadline(find(text, 'IN_PROGRESS', 1, true) and parse(ARGV[n], text), text))
   end
 end
 return answer(body)

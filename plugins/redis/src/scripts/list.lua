@@ -49,9 +49,9 @@ if ARGV[FIRST] == 'all' then
     local text = call('HGET', TASKS, id)
     local task = text and parse(id, text)
     local moment
-    if task and task.status == 'IN_PROGRESS' then
+    if task and task.state.status == 'IN_PROGRESS' then
       moment = tonumber(call('ZSCORE', home(task).deadlines, id) or nil)
-    elseif task and task.status == 'PENDING' and task.location == 'DELAYED_ZSET' then
+    elseif task and task.state.status == 'PENDING' and task.state.location == 'DELAYED_ZSET' then
       moment = visible_at(home(task), id)
     end
     add(id, '', moment)

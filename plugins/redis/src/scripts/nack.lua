@@ -1,14 +1,10 @@
--- For each item: task, tenant, worker, attempt, delay (empty if none is named), reason in JSON.
+-- Leases; a group's delay (empty if none is named) and reason in JSON.
 
-local body = {}
-for n = FIRST, #ARGV, 6 do
-  local task, code, detail = fence(ARGV[n], ARGV[n + 1], ARGV[n + 2], tonumber(ARGV[n + 3]))
-  if task then
-    local reason = ARGV[n + 5] == '""' and MAX_ATTEMPTS_ERROR or ARGV[n + 5]
-    local delay, awoke = retry_or_bury(task, home(task), tonumber(ARGV[n + 4]), reason)
-    done(body, task.text, whole(delay), awoke and '1' or '0')
-  else
-    say(body, code, detail)
-  end
-end
+local body, say = answers(3)
+each_lease(2, 0, say, function(task, shared)
+  local reason = ARGV[shared + 1]
+  if reason == '""' then reason = MAX_ATTEMPTS_ERROR end
+  local delay, awoke = retry_or_bury(task, home(task), tonumber(ARGV[shared]), reason)
+  say('+', task.text, whole(delay), awoke and '1' or '0')
+end)
 return answer(body)

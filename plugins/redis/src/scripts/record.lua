@@ -1,243 +1,248 @@
--- Records: a task's JSON as its top-level members, each kept as the text it had, so that what this
--- plugin does not know about a task (payload, unknown fields, big numbers) is written back as read.
+-- Tasks: their records in JSON, taken apart into what their life changes and what it does not, and
+-- written back; and what a script has read and is going to write.
 
-local call = redis.call
-local find, sub, byte, fmt = string.find, string.sub, string.byte, string.format
-local floor, max, min = math.floor, math.max, math.min
+-- In a record of this plugin a blank stands before the status, as codeQ never writes it. What comes
+-- before it never changes. Behind it comes the state, as `state_text` writes it, then `createdAt` and
+-- `updatedAt`. So most records are read and written without a look at their payload; and as the tasks of
+-- a batch are mostly in the same state, that is read once for all of them.
+local MARK = ', "status":"'
+local CREATED, UPDATED = ',"createdAt":"', ',"updatedAt":"'
 
-local TASKS, RETENTION, RESULTS = 'codeq:tasks', 'codeq:tasks:ttl', 'codeq:results'
-local CORRUPT = 'codeq:x:corrupt'
+local STATE = { status = true, lastKnownLocation = true, workerId = true, leaseUntil = true,
+  attempts = true, error = true, resultKey = true, maxAttempts = true, tenantId = true,
+  createdAt = true, updatedAt = true }
 
--- What every script is given first. What the operation is about follows from ARGV[FIRST] on.
-local INSTANCE, ZONE_OFFSET, MAX_ATTEMPTS = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local BACKOFF, BACKOFF_BASE, BACKOFF_MAX = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
-local KEPT_FOR, REMEMBERED_FOR = tonumber(ARGV[7]), tonumber(ARGV[8])
-local REPAIR_LIMIT = tonumber(ARGV[10])
-local FIRST = 11
-math.randomseed(tonumber(ARGV[9]))
+local STATUSES = { PENDING = true, IN_PROGRESS = true, COMPLETED = true, FAILED = true }
 
--- The server's clock is the only one: hosts need not agree on the time.
-local clock = call('TIME')
-local now_micros = clock[1] * 1000000 + clock[2]
-local now = floor(now_micros / 1000)
+-- A state is a value: what changes a task gives it another one. `held`, `failure`, `outcome` and `fixed`
+-- are members of the record as they stand in it, empty where there are none.
+local function state_text(state)
+  return MARK .. state.status .. '","lastKnownLocation":"' .. state.location .. '"' .. state.held
+    .. (state.attempts > 0 and ',"attempts":' .. whole(state.attempts) or '') .. state.failure
+    .. state.outcome .. state.fixed
+end
 
-local function whole(number) return fmt('%.0f', number) end
--- Scores of codeQ's sorted sets are Unix seconds; a fraction keeps the milliseconds.
-local function seconds(millis) return fmt('%.3f', millis / 1000) end
+local function changed(state, changes)
+  local new = {}
+  for name, value in pairs(state) do new[name] = value end
+  for name, value in pairs(changes) do new[name] = value end
+  new.text = state_text(new)
+  return new
+end
 
-local function end_of_string(text, from)
-  local _, close = find(text, '[^\\]"', from)
-  if close and not find(sub(text, from, close), '\\\\"', 1, true) then return close end
-  -- A backslash before a quote may be escaped itself: an odd number of them escapes the quote.
-  close = find(text, '"', from + 1, true)
-  while close do
-    local before = close - 1
-    while byte(text, before) == 92 do before = before - 1 end
-    if (close - before) % 2 == 1 then return close end
-    close = find(text, '"', close + 1, true)
+local function read_state(text)
+  local _, at, status, location =
+    find(text, '^([%u_]+)","lastKnownLocation":"([%u_]+)"', #MARK + 1)
+  if not STATUSES[status] then return nil end
+  -- A member that may be there, and the text of it.
+  local function member(pattern)
+    local _, stop, value = find(text, pattern, at + 1)
+    if not stop then return '', nil end
+    local written = sub(text, at + 1, stop)
+    at = stop
+    return written, value
   end
+  local held, worker = member('^,"workerId":"([^"\\]*)","leaseUntil":"[^"\\]*"')
+  local _, attempts = member('^,"attempts":(%d+)')
+  local failure, outcome = member('^,"error":"[^"\\]*"'), nil
+  outcome = member('^,"resultKey":"[^"\\]*"')
+  local most, limit = member('^,"maxAttempts":(%d+)')
+  local owner, tenant = member('^,"tenantId":"([^"\\]*)"')
+  if at ~= #text then return nil end
+  return {
+    text = text, status = status, location = location, worker = worker or '', held = held,
+    attempts = tonumber(attempts or 0), failure = failure, outcome = outcome,
+    limit = tonumber(limit or 0), tenant = tenant or '', fixed = most .. owner,
+  }
 end
 
-local function end_of_value(text, from)
-  local first = byte(text, from)
-  if first == 34 then return end_of_string(text, from) end
-  if first ~= 123 and first ~= 91 then
-    local _, last = find(text, '^[%w%.+-]+', from)
-    return last
+local states = {}
+
+-- The task of a record that is just as this plugin writes most of them; nothing if it is not.
+local function own(id, text)
+  local from = find(text, MARK, 1, true)
+  local created = from and find(text, CREATED, from, true)
+  local updated = created and find(text, UPDATED, created, true)
+  if not updated or find(text, '"', created + #CREATED, true) ~= updated - 1
+    or find(text, '"', updated + #UPDATED, true) ~= #text - 1 then
+    return nil
   end
-  local depth, at = 0, from
-  while at do
-    local mark = byte(text, at)
-    if mark == 34 then
-      at = end_of_string(text, at)
-      if not at then return nil end
-    else
-      depth = depth + ((mark == 123 or mark == 91) and 1 or -1)
-      if depth == 0 then return at end
-    end
-    at = find(text, '[%[%]{}"]', at + 1)
+  local written = sub(text, from, created - 1)
+  local state = states[written]
+  if state == nil then
+    state = read_state(written) or false
+    states[written] = state
   end
+  return state and {
+    id = id, text = text, own = true, head = sub(text, 1, from - 1), state = state,
+    times = sub(text, created, updated + #UPDATED - 2), command = false, home = false,
+  }
 end
 
--- The member that begins at `from`: its name, its value, where what follows it ends, and what that is.
-local function member(text, from)
-  -- Most members are plain and written without blanks.
-  local _, stop, name, value, mark = find(text, '^"([^"\\]*)":("[^"\\]*")([,}])', from)
-  if not stop then _, stop, name, value, mark = find(text, '^"([^"\\]*)":(%d+)([,}])', from) end
-  if stop then return name, value, stop, mark end
-  local close = byte(text, from) == 34 and end_of_string(text, from)
-  if not close then return nil end
-  local _, colon = find(text, '^%s*:%s*', close + 1)
-  local last = colon and end_of_value(text, colon + 1)
-  if not last then return nil end
-  _, stop, mark = find(text, '^%s*([,}])%s*', last + 1)
-  return sub(text, from + 1, close - 1), sub(text, colon + 1, last), stop, mark
-end
-
--- The members of the object in `text` from `from` on, where one begins. What stands before them is
--- kept as it is. Nothing if they do not reach to the end of the object and of the text.
-local function members(text, from)
-  local record = { before = sub(text, 1, from - 1), n = 0, names = {}, values = {}, at = {} }
-  local names, values, at, n = record.names, record.values, record.at, 0
-  local name, value, stop, mark
-  repeat
-    name, value, stop, mark = member(text, from)
-    if not mark then return nil end
-    -- Of two members with one name the last one counts, as in codeQ.
-    if at[name] then values[at[name]] = false end
-    n = n + 1
-    names[n], values[n], at[name] = name, value, n
-    from = stop + 1
-    if mark == ',' and byte(text, from) ~= 34 then
-      from = find(text, '[^%s]', from)
-      if not from then return nil end
-    end
-  until mark == '}'
-  record.n = n
-  return not find(text, '[^%s]', stop + 1) and record or nil
-end
-
--- All members. Nothing if the text is not a JSON object.
-local function scan(text)
-  local _, stop = find(text, '^%s*{%s*')
-  return stop and members(text, stop + 1)
-end
-
--- The members that change and are looked at, without a look into the payload before them. codeQ and
--- this plugin write them behind it. In a string every quote has a backslash before it, so a name
--- between bare quotes is a name; and if the members from there on reach to the end of the text, they
--- are those of the record and of nothing inside it.
-local CHANGING = { 'priority', 'lastKnownLocation', 'workerId', 'leaseUntil', 'attempts',
-  'maxAttempts', 'error', 'resultKey', 'tenantId', 'updatedAt' }
-
-local function scan_end(text)
-  local command = text:match('^{"id":"[^"\\]*","command":"([^"\\]*)","payload":"')
-  local from = command and (find(text, ',"priority":', 1, true) or find(text, ',"status":', 1, true))
-  local record = from and members(text, from + 1)
-  if not record or not record.at.status then return nil end
-  for _, name in ipairs(CHANGING) do
-    if not record.at[name] and find(record.before, '"' .. name .. '"', 1, true) then return nil end
+-- The task of any other record; nothing if the text is no task.
+local function foreign(id, text)
+  local object = scan(text)
+  if not object then return nil end
+  local function part(name)
+    local value = raw(object, name)
+    return value and value ~= 'null' and ',"' .. name .. '":' .. value or ''
   end
-  record.command = command
-  return record
+  local state = {
+    status = text_of(object, 'status'), location = text_of(object, 'lastKnownLocation'),
+    worker = text_of(object, 'workerId'), held = part('workerId') .. part('leaseUntil'),
+    attempts = number_of(object, 'attempts'), failure = part('error'), outcome = part('resultKey'),
+    limit = number_of(object, 'maxAttempts'), tenant = text_of(object, 'tenantId'),
+    fixed = part('maxAttempts') .. part('tenantId'),
+  }
+  local task = {
+    id = id, text = text, own = false, head = open_text(object, STATE), state = state, times = part('createdAt') .. ',"updatedAt":',
+    command = text_of(object, 'command'), priority = number_of(object, 'priority'),
+  }
+  local complete = STATUSES[state.status] and state.location and state.worker and state.attempts
+    and state.limit and state.tenant and task.command and task.priority and task.head ~= '{'
+  return complete and task or nil
 end
-
-local function raw(record, name)
-  local n = record.at[name]
-  return n and record.values[n] or nil
-end
-
--- `value` is JSON; without one the member is left out.
-local function set(record, name, value)
-  local n = record.at[name]
-  if n then
-    record.values[n] = value or false
-  elseif value then
-    n = record.n + 1
-    record.n, record.names[n], record.values[n], record.at[name] = n, name, value, n
-  end
-end
-
-local function rendered(record)
-  local texts, count = {}, 0
-  for n = 1, record.n do
-    if record.values[n] then
-      count = count + 1
-      texts[count] = '"' .. record.names[n] .. '":' .. record.values[n]
-    end
-  end
-  return record.before .. table.concat(texts, ',') .. '}'
-end
-
--- The text of a member; empty if there is none, nothing if it is no text.
-local function text_of(record, name)
-  local value = raw(record, name)
-  if not value or value == 'null' then return '' end
-  if byte(value) ~= 34 then return nil end
-  if not find(value, '\\', 1, true) then return sub(value, 2, -2) end
-  local read, values = pcall(cjson.decode, '[' .. value .. ']')
-  return read and values[1] or nil
-end
-
-local function number_of(record, name)
-  local value = raw(record, name)
-  if not value or value == 'null' then return 0 end
-  return tonumber(value)
-end
-
-local STATES = { PENDING = true, IN_PROGRESS = true, COMPLETED = true, FAILED = true }
 
 -- A task from its text; nothing if the text is no task.
-local function parse(id, text)
-  local task = scan_end(text) or scan(text)
-  if not task then return nil end
-  task.id, task.text = id, text
-  task.status, task.tenant = text_of(task, 'status'), text_of(task, 'tenantId')
-  task.command = task.command or text_of(task, 'command')
-  task.worker, task.location = text_of(task, 'workerId'), text_of(task, 'lastKnownLocation')
-  task.attempts, task.limit = number_of(task, 'attempts'), number_of(task, 'maxAttempts')
-  task.priority = number_of(task, 'priority')
-  local complete = STATES[task.status] and task.command and task.tenant and task.worker
-    and task.location and task.attempts and task.limit and task.priority
-  if not complete then return nil end
-  task.priority = max(0, min(9, floor(task.priority)))
-  return task
+local function parse(id, text) return own(id, text) or foreign(id, text) end
+
+local COMMAND, PAYLOAD = '","command":"', '","payload":"'
+
+local function command_of(task)
+  local command = task.command
+  if command then return command end
+  local from = find(task.head, COMMAND, 1, true)
+  local to = from and find(task.head, PAYLOAD, from, true)
+  command = to and sub(task.head, from + #COMMAND, to - 1)
+  if not command or find(command, '[\\"]') then command = text_of(scan(task.head .. '}'), 'command') end
+  task.command = command
+  return command
+end
+
+local function priority_of(task)
+  local priority = task.priority or number_of(scan(task.head .. '}'), 'priority') or 0
+  return max(0, min(9, floor(priority)))
+end
+
+local function lease_until(task)
+  return task.state.held:match(',"leaseUntil":"([^"\\]*)"') or ''
+end
+
+-- Whether a task's last change, as this plugin wrote it, was in the present minute.
+local function is_of_this_minute(task)
+  if not task.own then return false end
+  local _, last = find(task.text, task.times, #task.head + #task.state.text, true)
+  return sub(task.text, last + 1, last + #MINUTE) == MINUTE
+end
+
+local function is_final(task)
+  local status = task.state.status
+  return status == 'COMPLETED' or status == 'FAILED'
+end
+
+-- What was read: a record's text, or false; and the task, as the script has changed it, or false.
+local texts, tasks = {}, {}
+
+-- Reads the records of many tasks at once.
+local function fetch(ids)
+  for from = 1, #ids, AT_ONCE do
+    local to = min(from + AT_ONCE - 1, #ids)
+    local found = call('HMGET', TASKS, unpack(ids, from, to))
+    for n = from, to do texts[ids[n]] = found[n - from + 1] end
+  end
 end
 
 -- The task of an id, or nothing and whether there is a record that cannot be read.
 local function load(id)
-  local text = call('HGET', TASKS, id)
+  local task = tasks[id]
+  if task then return task end
+  local text = texts[id]
+  if text == nil then
+    text = call('HGET', TASKS, id)
+    texts[id] = text
+  end
   if not text then return nil, false end
-  local task = parse(id, text)
-  return task, not task
+  if task == nil then
+    task = parse(id, text) or false
+    tasks[id] = task
+  end
+  return task or nil, not task
 end
 
-local function is_final(task) return task.status == 'COMPLETED' or task.status == 'FAILED' end
+-- What is to be written. Nothing of a script is undone if the server refuses a command in the middle of
+-- it, because of the type of a key: so ids are put into their new places first, records are written
+-- when that went well, and only then are ids taken out of their old places.
+local additions, added_to, results, records, retained = {}, {}, {}, {}, {}
+local leases, removals, removed_from, trims, unlisted = {}, {}, {}, {}, {}
+local occupied, vacated = {}, {}
 
--- RFC 3339 ends with the year 9999.
-local LAST_MILLIS = 253402128000000
-
-local function date(millis, offset)
-  local secs = floor(max(0, min(millis, LAST_MILLIS)) / 1000) + offset
-  local days = floor(secs / 86400)
-  local rest = secs - days * 86400
-  -- Years that begin in March put the leap day at their end.
-  local shifted = days + 719468
-  local era = floor(shifted / 146097)
-  local day = shifted - era * 146097
-  local year = floor((day - floor(day / 1460) + floor(day / 36524) - floor(day / 146096)) / 365)
-  day = day - (365 * year + floor(year / 4) - floor(year / 100))
-  local month = floor((5 * day + 2) / 153)
-  local of_month = day - floor((153 * month + 2) / 5) + 1
-  month = month < 10 and month + 3 or month - 9
-  year = year + era * 400 + (month <= 2 and 1 or 0)
-  return fmt('%04d-%02d-%02dT%02d:%02d:%02d', year, month, of_month,
-    floor(rest / 3600), floor(rest / 60) % 60, rest % 60)
+local function collected(kinds, order, command, key)
+  local args = kinds[key]
+  if not args then
+    args = { command = command, key = key }
+    kinds[key] = args
+    order[#order + 1] = args
+  end
+  return args
 end
 
-local function local_time(millis)
-  local fraction = millis % 1000
-  local text = date(millis, ZONE_OFFSET) .. (fraction > 0 and fmt('.%03d', fraction) or '')
-  if ZONE_OFFSET == 0 then return '"' .. text .. 'Z"' end
-  local ahead = math.abs(ZONE_OFFSET)
-  return fmt('"%s%s%02d:%02d"', text, ZONE_OFFSET < 0 and '-' or '+',
-    floor(ahead / 3600), floor(ahead / 60) % 60)
+local function add(command, key, a, b)
+  local args = collected(additions, added_to, command, key)
+  args[#args + 1] = a
+  if b then args[#args + 1] = b end
 end
 
-local NOW_TEXT = local_time(now)
+local function remove(command, key, id)
+  local args = collected(removals, removed_from, command, key)
+  args[#args + 1] = id
+end
 
--- The instant of an RFC 3339 text; nothing if it is none.
-local function instant(text)
-  local y, mo, d, h, mi, s, zone =
-    text:match('^(%d+)-(%d+)-(%d+)[Tt](%d+):(%d+):([%d%.]+)(.*)$')
-  if not y then return nil end
-  local sign, oh, om = zone:match('^([+-])(%d+):(%d+)$')
-  local offset = sign and (oh * 3600 + om * 60) * (sign == '-' and -1 or 1) or 0
-  y, mo, d = tonumber(y), tonumber(mo), tonumber(d)
-  if mo <= 2 then y, mo = y - 1, mo + 12 end
-  local era = floor(y / 400)
-  local of_era = y - era * 400
-  local day = floor((153 * (mo - 3) + 2) / 5) + d - 1
-  local days = era * 146097 + of_era * 365 + floor(of_era / 4) - floor(of_era / 100) + day - 719468
-  return floor((days * 86400 + h * 3600 + mi * 60 + tonumber(s) - offset) * 1000)
+local function flush()
+  for _, args in ipairs(added_to) do bulk(call, args.command, args.key, args) end
+  for _, queue in ipairs(occupied) do
+    bulk(call, 'SADD', queue.inprog, queue.occupied)
+    bulk(call, 'ZADD', queue.deadlines, queue.ends)
+    queue.occupied, queue.ends = nil, nil
+  end
+  for n = 1, #leases, 3 do set_lease(leases[n], leases[n + 1], leases[n + 2]) end
+  if results[1] then bulk(call, 'HSET', RESULTS, results) end
+  if retained[1] then bulk(call, 'ZADD', RETENTION, retained) end
+  if records[1] then bulk(call, 'HSET', TASKS, records) end
+  -- What is in a key of another type is nowhere that it has to be taken out of.
+  for _, args in ipairs(removed_from) do bulk(try, args.command, args.key, args) end
+  for list, passed in pairs(trims) do try('LTRIM', list, 0, -(passed + 1)) end
+  -- Old tasks are at the end that is taken from, so the search begins there.
+  for n = 1, #unlisted, 2 do try('LREM', unlisted[n], -1, unlisted[n + 1]) end
+  for _, queue in ipairs(vacated) do
+    local ids = queue.vacated
+    queue.vacated = nil
+    local found = bulk(try, 'SREM', queue.inprog, ids)
+    -- Some codeQ versions name a tenant's in-progress task in the set without the tenant.
+    if found ~= #ids and queue.tenant ~= '' then
+      bulk(try, 'SREM', base_of(queue.command, '') .. ':inprog', ids)
+    end
+    bulk(try, 'ZREM', queue.deadlines, ids)
+    drop_leases(ids)
+  end
+  additions, added_to, results, records, retained = {}, {}, {}, {}, {}
+  leases, removals, removed_from, trims, unlisted = {}, {}, {}, {}, {}
+  occupied, vacated = {}, {}
+end
+
+-- Gives a task another state.
+local function write(task, state)
+  local text, n = task.head .. state.text .. task.times .. NOW_TEXT .. '}', #records
+  task.state, task.text, task.own = state, text, false
+  records[n + 1], records[n + 2] = task.id, text
+end
+
+-- Keeps a task for its retention after `last`, its last change or its next one.
+local function retain(id, last)
+  local n = #retained
+  retained[n + 1], retained[n + 2] = seconds(max(last, now) + KEPT_FOR), id
+end
+
+local function keep(task, state, last)
+  write(task, state)
+  retain(task.id, last)
 end

@@ -1,7 +1,7 @@
 -- For each item: id, tenant, the record, when it expires, how many commands, and for each of them the
 -- spelling and the lower case.
 
-local body = {}
+local body, say = answers(1)
 local n = FIRST
 while n <= #ARGV do
   local id, tenant, text = ARGV[n], ARGV[n + 1], ARGV[n + 2]
@@ -10,7 +10,7 @@ while n <= #ARGV do
   n = n + 5
   if before and before.tenant ~= tenant then
     n = n + 2 * commands
-    say(body, 'OTHERS')
+    say('OTHERS')
   else
     -- Whoever registers again was told when he was told.
     if before then drop_subscription(before) end
@@ -20,7 +20,7 @@ while n <= #ARGV do
       call('ZADD', SUBSCRIPTIONS .. ':' .. ARGV[n + 1], seconds(ends), id)
       n = n + 2
     end
-    done(body)
+    say('+')
   end
 end
 return answer(body)

@@ -1,20 +1,20 @@
 -- For each item: id, worker, tenant, the new end, the same in JSON.
 
-local body = {}
+local body, say = answers(1)
 for n = FIRST, #ARGV, 5 do
   local record = find_subscription(ARGV[n])
   if not record or record.tenant ~= ARGV[n + 2] or record.ends <= now then
-    say(body, 'NO_SUBSCRIPTION')
+    say('NO_SUBSCRIPTION')
   elseif record.worker ~= '' and record.worker ~= ARGV[n + 1] then
-    say(body, 'NOT_SUBSCRIBER')
+    say('NOT_SUBSCRIBER')
   else
     set(record, 'expiresAt', ARGV[n + 4])
-    local text = rendered(record)
+    local text = text_with(record)
     call('HSET', SUBSCRIPTIONS, record.id, text)
     for _, command in ipairs(record.commands) do
       call('ZADD', by_command(command), seconds(tonumber(ARGV[n + 3])), record.id)
     end
-    done(body, text)
+    say('+', text)
   end
 end
 return answer(body)

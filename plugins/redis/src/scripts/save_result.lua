@@ -1,12 +1,12 @@
 -- For each item: task, the result's record.
 
-local body = {}
+local body, say = answers(1)
 for n = FIRST, #ARGV, 2 do
   if call('HEXISTS', TASKS, ARGV[n]) == 1 then
     call('HSET', RESULTS, ARGV[n], ARGV[n + 1])
-    done(body)
+    say('+')
   else
-    say(body, 'NOT_FOUND')
+    say('NOT_FOUND')
   end
 end
 return answer(body)

@@ -7,7 +7,7 @@ local body, seen = {}, {}
 local function add(record)
   if not record or seen[record.id] or record.tenant ~= tenant or record.ends <= now then return end
   seen[record.id] = true
-  body[#body + 1] = rendered(record)
+  body[#body + 1] = text_with(record)
 end
 
 if kind == 'command' then

@@ -1,7 +1,7 @@
 -- For each item: id (empty if it is by worker), tenant, worker, how many commands, the commands in
 -- lower case.
 
-local body = {}
+local body, say = answers(1)
 local n = FIRST
 while n <= #ARGV do
   local id, tenant, worker, count = ARGV[n], ARGV[n + 1], ARGV[n + 2], tonumber(ARGV[n + 3])
@@ -21,6 +21,6 @@ while n <= #ARGV do
       if record.ends > now then ended = ended + 1 end
     end
   end
-  done(body, tostring(ended))
+  say('+', tostring(ended))
 end
 return answer(body)

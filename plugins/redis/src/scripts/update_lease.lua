@@ -1,15 +1,14 @@
--- For each item: task, tenant, worker, attempt, how far from now the new deadline is.
+-- Leases; a group's worker in JSON, and how far from now the new deadline is.
 
-local body = {}
-for n = FIRST, #ARGV, 5 do
-  local task, code, detail = fence(ARGV[n], ARGV[n + 1], ARGV[n + 2], tonumber(ARGV[n + 3]))
-  if task then
-    local deadline = now + tonumber(ARGV[n + 4])
-    set_state(task, 'IN_PROGRESS', 'INPROG_SET')
-    hold(task, home(task), deadline)
-    done(body, whole(deadline))
-  else
-    say(body, code, detail)
+local body, say = answers(1)
+local leases_of = {}
+each_lease(2, 0, say, function(task, shared)
+  local lease = leases_of[shared]
+  if not lease then
+    lease = lease_of(task.state.worker, ARGV[shared], now + tonumber(ARGV[shared + 1]))
+    leases_of[shared] = lease
   end
-end
+  hold(task, home(task), lease, 0)
+  say('+', lease.score)
+end)
 return answer(body)

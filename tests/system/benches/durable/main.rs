@@ -23,8 +23,12 @@ mod log;
 mod mailbox;
 mod naive;
 mod options;
+#[path = "../shared/plugin.rs"]
+mod plugin;
 mod provider;
+#[path = "../shared/report.rs"]
 mod report;
+#[path = "../shared/requests.rs"]
 mod requests;
 mod rounds;
 

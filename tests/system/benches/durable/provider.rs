@@ -1,23 +1,17 @@
-//! The plugin that is measured: its library, its configuration, and its stores.
+//! The plugin that is measured: its configuration, and its stores.
 
 use std::{
     fmt::{self, Display},
     path::Path,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use codeq_host::{
-    Store,
-    plugins::{OpenOptions, Plugins},
-};
-use codeq_system_tests::{build, library_dir};
+use codeq_host::Store;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-pub(crate) struct Provider {
-    name: String,
-    library: TempDir,
-}
+use crate::plugin::Plugin;
+
+pub(crate) struct Provider(Plugin);
 
 /// When an answer is given.
 #[derive(Clone, Copy)]
@@ -29,12 +23,8 @@ pub(crate) enum Durability {
 }
 
 impl Provider {
-    /// Builds the plugin by itself, as `make plugins` does.
     pub(crate) fn build(name: &str) -> Provider {
-        let files = build(&["--lib", "-p", &format!("codeq-{name}")]);
-        let library = files.iter().find(|(file, _)| file.starts_with(&library_name(name)));
-        let (_, library) = library.expect("the plugin's crate makes a library to be loaded");
-        Provider { name: name.into(), library: library_dir([library.as_path()]) }
+        Provider(Plugin::build(name))
     }
 
     /// Opens the store that is kept in `dir`.
@@ -44,16 +34,12 @@ impl Provider {
 
     /// The same, and how long it took once the library was known.
     pub(crate) async fn open_timed(&self, dir: &Path, durability: Durability) -> (Store, Duration) {
-        let plugins = Plugins::discover(&[self.library.path().to_owned()]);
-        let (config, options) = (self.config(dir, durability), OpenOptions::default());
-        let begin = Instant::now();
-        let store = plugins.open(&self.name, &config, &options).await.unwrap();
-        (store, begin.elapsed())
+        self.0.open(&self.config(dir, durability)).await
     }
 
     /// The one place that knows the plugins' settings.
     fn config(&self, dir: &Path, durability: Durability) -> Value {
-        match (self.name.as_str(), durability) {
+        match (self.0.name.as_str(), durability) {
             ("memory", _) => json!({}),
             (_, Durability::Disk) => json!({ "path": dir.join("codeq.db") }),
             (_, Durability::Process) => {
@@ -65,10 +51,6 @@ impl Provider {
 
 impl Display for Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} plugin", self.name)
+        write!(f, "{} plugin", self.0.name)
     }
-}
-
-fn library_name(name: &str) -> String {
-    format!("{}codeq_{}.", std::env::consts::DLL_PREFIX, name.replace('-', "_"))
 }

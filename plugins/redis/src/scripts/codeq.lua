@@ -1,0 +1,112 @@
+-- The keys of codeQ's own servers.
+--
+-- codeQ's keys say where a task is. Beside them this plugin keeps, under `codeq:x:`, what codeQ
+-- leaves to chance; all of it can be rebuilt from codeQ's keys, and follows them where they differ:
+--
+--   codeq:x:queues             queue key -> length of command ':' command tenant
+--   codeq:x:lower              command -> the same in lower case, for those that are not ASCII
+--   codeq:x:deadlines:<queue>  id by the millisecond in which its lease ends
+--   codeq:x:due                tenant by when to look for delayed tasks; due:<tenant>: queue by that
+--   codeq:x:expiring           the same for leases
+--   codeq:x:ready:<tenant>     queue with claimable tasks by when it was last served
+--   codeq:x:adopting           queue -> how far its in-progress set was searched, and when
+--   codeq:x:corrupt            id of a record that cannot be read -> its hash, queue it was found in
+
+local TASKS, RETENTION, RESULTS = 'codeq:tasks', 'codeq:tasks:ttl', 'codeq:results'
+local CORRUPT, QUEUES, LOWER = 'codeq:x:corrupt', 'codeq:x:queues', 'codeq:x:lower'
+local EVENTS = 'codeq:x:events'
+
+local by_owner, by_base = {}, {}
+
+-- Redis's Lua knows the case of ASCII only. Hosts teach it the others, command by command.
+local function lower(command)
+  if not find(command, '[\128-\255]') then return string.lower(command) end
+  return call('HGET', LOWER, command) or string.lower(command)
+end
+
+local function teach(command, lowered)
+  if find(command, '[\128-\255]') then call('HSET', LOWER, command, lowered) end
+end
+
+local function base_of(command, tenant)
+  return 'codeq:q:' .. command .. (tenant == '' and '' or ':' .. tenant)
+end
+
+local function known(base, command, tenant, registered)
+  local queue = {
+    base = base, command = command, tenant = tenant, registered = registered,
+    owner = #command .. ':' .. command .. tenant,
+    pending = base .. ':pending:', inprog = base .. ':inprog',
+    delayed = base .. ':delayed', dlq = base .. ':dlq',
+    deadlines = 'codeq:x:deadlines:' .. base, ready = 'codeq:x:ready:' .. tenant,
+  }
+  by_owner[queue.owner], by_base[base] = queue, queue
+  return queue
+end
+
+-- The queue of a command, in lower case, and a tenant. codeQ's key of command `a`, tenant `b` is also
+-- that of command `a:b` without a tenant; whoever used it first has it, the other gets its own.
+local function queue_of(command, tenant)
+  local owner = #command .. ':' .. command .. tenant
+  local queue = by_owner[owner]
+  if queue then return queue end
+  local base = base_of(command, tenant)
+  local holder = call('HGET', QUEUES, base)
+  if holder and holder ~= owner then
+    base = 'codeq:x:q:' .. owner
+    holder = call('HGET', QUEUES, base)
+  end
+  return known(base, command, tenant, holder and true or false)
+end
+
+-- The queue of a key; nothing if nobody registered it.
+local function queue_at(base)
+  local queue = by_base[base]
+  if queue then return queue end
+  local owner = call('HGET', QUEUES, base)
+  if not owner then return nil end
+  local length, rest = owner:match('^(%d+):(.*)$')
+  return known(base, sub(rest, 1, length), sub(rest, length + 1), true)
+end
+
+local function register(queue)
+  if queue.registered then return end
+  call('HSET', QUEUES, queue.base, queue.owner)
+  queue.registered = true
+end
+
+-- Leases: codeQ's servers know them by a key that ends with the lease.
+local function set_lease(id, worker, millis) call('SET', 'codeq:lease:' .. id, worker, 'PX', millis) end
+
+-- How long a lease has to go by its key; not above 0 if there is none.
+local function lease_left(id) return call('PTTL', 'codeq:lease:' .. id) end
+
+local function drop_leases(ids)
+  local keys = {}
+  for n, id in ipairs(ids) do keys[n] = 'codeq:lease:' .. id end
+  for from = 1, #keys, AT_ONCE do
+    call('DEL', unpack(keys, from, min(from + AT_ONCE - 1, #keys)))
+  end
+end
+
+-- Makes sure that `kind` of thing is looked for in a queue at `at`. An alarm is set earlier, never
+-- later, so the usual life of a lease, which ends long before its deadline, costs one look-up.
+local function alarm(kind, queue, at)
+  local known_at = queue[kind]
+  if known_at and known_at <= at then return end
+  local mine = 'codeq:x:' .. kind .. ':' .. queue.tenant
+  local before = tonumber(call('ZSCORE', mine, queue.base) or nil)
+  queue[kind] = before and min(before, at) or at
+  if before and before <= at then return end
+  register(queue)
+  call('ZADD', mine, whole(at), queue.base)
+  before = call('ZSCORE', 'codeq:x:' .. kind, queue.tenant)
+  if not before or tonumber(before) > at then
+    call('ZADD', 'codeq:x:' .. kind, whole(at), queue.tenant)
+  end
+end
+
+-- Sets an alarm to `at`, earlier or later; without a time it is taken away.
+local function reset(key, member, at)
+  if at then call('ZADD', key, whole(at), member) else call('ZREM', key, member) end
+end
