@@ -1,15 +1,12 @@
 //! The plugin's settings: `persistenceConfig` of the host's configuration.
 
-use std::{fmt, fs, time::Duration};
+use std::{fmt, fs, path::PathBuf, time::Duration};
 
 use codeq_plugin::{Error, Result};
-use redis::{
-    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
-    RedisConnectionInfo, TlsCertificates,
-};
+use redis::{ClientTlsConfig, RedisConnectionInfo, RedisError, TlsCertificates};
 use serde::Deserialize;
 
-use crate::fault;
+use crate::{access::Access, address::Address};
 
 /// How to reach the server, and how long to wait for it.
 #[derive(Clone, Deserialize)]
@@ -19,11 +16,20 @@ pub struct Config {
     pub addr: String,
     /// The path of the Unix socket that the server listens on; if there is one, `addr` is not used.
     pub socket: String,
+    /// Where Sentinels listen, each as `host:port`, which know where the server is; if there are any,
+    /// `addr` is not used.
+    pub sentinels: Vec<String>,
+    /// The name of the master, as the Sentinels know it.
+    pub sentinel_master: String,
+    /// The user to log in as with the Sentinels; empty for their default user.
+    pub sentinel_username: String,
+    /// The password for the Sentinels; empty if they ask for none.
+    pub sentinel_password: String,
     /// The user to log in as; empty for the server's default user.
     pub username: String,
     /// The password to log in with; empty if the server asks for none.
     pub password: String,
-    /// Whether to speak TLS with the server.
+    /// Whether to speak TLS with the server, and with the Sentinels.
     pub tls: bool,
     /// A PEM file of the authorities that may vouch for the server; empty for those of the system.
     pub ca_file: String,
@@ -46,10 +52,22 @@ pub struct Config {
 const LONGEST_TIMEOUT_MS: u64 = 600_000;
 const MOST_THREADS: usize = 64;
 
+/// Where to look for the server.
+#[derive(Debug)]
+pub(crate) enum Place {
+    Server(Address),
+    Socket(PathBuf),
+    /// Wherever these Sentinels say that the master of that name is.
+    Sentinels {
+        addresses: Vec<Address>,
+        master: String,
+    },
+}
+
 impl Config {
-    /// Checks every setting, and answers how to reach the server.
-    pub(crate) fn connection_info(&self) -> Result<ConnectionInfo> {
-        let place = self.place()?;
+    /// Checks every setting but the files, and answers where to look for the server.
+    pub(crate) fn place(&self) -> Result<Place> {
+        let place = self.configured_place()?;
         self.check_tls()?;
         in_range("connectTimeoutMs", self.connect_timeout_ms, 1, LONGEST_TIMEOUT_MS)?;
         in_range("commandTimeoutMs", self.command_timeout_ms, 1, LONGEST_TIMEOUT_MS)?;
@@ -63,25 +81,24 @@ impl Config {
         if self.password.is_empty() && !self.username.is_empty() {
             return Err(invalid("username", &self.username, "it needs a `password` beside it"));
         }
-        let mut login = RedisConnectionInfo::default().set_db(self.db).set_skip_set_lib_name();
-        if !self.username.is_empty() {
-            login = login.set_username(&self.username);
-        }
-        if !self.password.is_empty() {
-            login = login.set_password(&self.password);
-        }
-        let info = place
-            .into_connection_info()
-            .map_err(|error| invalid("addr", self.server(), "write host:port").because(&error))?;
-        let tcp = info.tcp_settings().clone().set_nodelay(true);
-        Ok(info.set_redis_settings(login).set_tcp_settings(tcp))
+        Ok(place)
     }
 
-    /// The way to the server.
-    pub(crate) fn client(&self) -> Result<Client> {
-        let info = self.connection_info()?;
+    /// What the server wants from its clients.
+    pub(crate) fn access(&self) -> Result<Access> {
+        let login = login(&self.username, &self.password).set_db(self.db);
+        Ok(Access { login, tls: self.certificates()? })
+    }
+
+    /// What Sentinels want from their clients.
+    pub(crate) fn sentinel_access(&self) -> Result<Access> {
+        let login = login(&self.sentinel_username, &self.sentinel_password);
+        Ok(Access { login, tls: self.certificates()? })
+    }
+
+    fn certificates(&self) -> Result<Option<TlsCertificates>> {
         if !self.tls {
-            return Client::open(info).map_err(|error| fault::of_opening(&error, self.server()));
+            return Ok(None);
         }
         let client_tls = if self.cert_file.is_empty() {
             None
@@ -95,14 +112,48 @@ impl Config {
             "" => None,
             path => Some(read("caFile", path)?),
         };
-        let files = TlsCertificates { client_tls, root_cert };
-        Client::build_with_tls(info, files).map_err(|error| {
-            Error::invalid_config(
-                "the files of persistenceConfig.caFile, certFile and keyFile cannot be used together: \
-                 each has to be PEM, and the key the certificate's",
-            )
-            .because(&error)
-        })
+        Ok(Some(TlsCertificates { client_tls, root_cert }))
+    }
+
+    /// Why no client can be made with these settings.
+    pub(crate) fn unusable(&self, error: &RedisError) -> Error {
+        let failure = if self.tls {
+            "the files of persistenceConfig.caFile, certFile and keyFile cannot be used together: \
+             each has to be PEM, and the key the certificate's"
+        } else {
+            "persistenceConfig leads to no server: see its addr, socket and sentinels"
+        };
+        Error::invalid_config(failure).because(error)
+    }
+
+    /// Checks that the settings of Sentinels fit together.
+    fn check_sentinels(&self) -> Result<()> {
+        let (master, user) = (&self.sentinel_master, &self.sentinel_username);
+        let secret = masked(&self.sentinel_password);
+        let others = [
+            ("sentinelMaster", &**master),
+            ("sentinelUsername", user),
+            ("sentinelPassword", secret),
+        ];
+        if self.sentinels.is_empty() {
+            return match others.iter().find(|(_, value)| !value.is_empty()) {
+                Some((key, value)) => Err(invalid(key, value, "it needs `sentinels` beside it")),
+                None => Ok(()),
+            };
+        }
+        if !self.socket.is_empty() {
+            let remedy = "Sentinels lead to a host and a port; leave out `socket` or `sentinels`";
+            return Err(invalid("socket", &self.socket, remedy));
+        }
+        if master.is_empty() {
+            let remedy = "write the name of the master as in the Sentinels' `sentinel monitor`";
+            return Err(invalid("sentinelMaster", master, remedy));
+        }
+        if secret.is_empty() && !user.is_empty() {
+            let remedy = "it needs a `sentinelPassword` beside it";
+            return Err(invalid("sentinelUsername", user, remedy));
+        }
+        Ok(())
     }
 
     /// Checks that the settings of TLS fit together.
@@ -141,36 +192,30 @@ impl Config {
     }
 
     /// What the server is called in messages.
-    pub(crate) fn server(&self) -> &str {
-        if self.socket.is_empty() { &self.addr } else { &self.socket }
+    pub(crate) fn server(&self) -> String {
+        if !self.sentinels.is_empty() {
+            let (name, sentinels) = (&self.sentinel_master, self.sentinels.join(", "));
+            return format!("master `{name}` of the Sentinels {sentinels}");
+        }
+        if self.socket.is_empty() { self.addr.clone() } else { self.socket.clone() }
     }
 
-    fn place(&self) -> Result<ConnectionAddr> {
-        if self.socket.is_empty() {
-            let (host, port) = self.host_and_port()?;
-            return Ok(match self.tls {
-                true => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
-                false => ConnectionAddr::Tcp(host, port),
+    fn configured_place(&self) -> Result<Place> {
+        self.check_sentinels()?;
+        if !self.sentinels.is_empty() {
+            let addresses = self.sentinels.iter().enumerate().map(|(n, text)| {
+                address(&format!("sentinels[{n}]"), text, "sentinel.example.org:26379")
             });
+            let addresses = addresses.collect::<Result<_>>()?;
+            return Ok(Place::Sentinels { addresses, master: self.sentinel_master.clone() });
+        }
+        if self.socket.is_empty() {
+            return Ok(Place::Server(address("addr", &self.addr, "localhost:6379")?));
         }
         if !self.socket.starts_with('/') {
             return Err(invalid("socket", &self.socket, "write the whole path, from `/` on"));
         }
-        Ok(ConnectionAddr::Unix(self.socket.clone().into()))
-    }
-
-    fn host_and_port(&self) -> Result<(String, u16)> {
-        let wrong = || invalid("addr", &self.addr, "write host:port, such as `localhost:6379`");
-        let (host, port) = self.addr.rsplit_once(':').ok_or_else(wrong)?;
-        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?;
-        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let host = bracketed.unwrap_or(host);
-        let plain = !host.is_empty() && !host.contains(['/', '@', ' ']);
-        let unbracketed_ipv6 = bracketed.is_none() && host.contains(':');
-        if !plain || unbracketed_ipv6 {
-            return Err(wrong());
-        }
-        Ok((host.to_owned(), port))
+        Ok(Place::Socket(self.socket.clone().into()))
     }
 }
 
@@ -179,6 +224,10 @@ impl Default for Config {
         Config {
             addr: "localhost:6379".into(),
             socket: String::new(),
+            sentinels: Vec::new(),
+            sentinel_master: String::new(),
+            sentinel_username: String::new(),
+            sentinel_password: String::new(),
             username: String::new(),
             password: String::new(),
             tls: false,
@@ -194,15 +243,18 @@ impl Default for Config {
     }
 }
 
-/// Written by hand so that the password does not leak into a log.
+/// Written by hand so that no password leaks into a log.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let password = if self.password.is_empty() { "" } else { "***" };
         f.debug_struct("Config")
             .field("addr", &self.addr)
             .field("socket", &self.socket)
+            .field("sentinels", &self.sentinels)
+            .field("sentinel_master", &self.sentinel_master)
+            .field("sentinel_username", &self.sentinel_username)
+            .field("sentinel_password", &masked(&self.sentinel_password))
             .field("username", &self.username)
-            .field("password", &password)
+            .field("password", &masked(&self.password))
             .field("tls", &self.tls)
             .field("ca_file", &self.ca_file)
             .field("cert_file", &self.cert_file)
@@ -214,6 +266,26 @@ impl fmt::Debug for Config {
             .field("key_layout", &self.key_layout)
             .finish()
     }
+}
+
+fn masked(secret: &str) -> &'static str {
+    if secret.is_empty() { "" } else { "***" }
+}
+
+fn login(username: &str, password: &str) -> RedisConnectionInfo {
+    let mut login = RedisConnectionInfo::default().set_skip_set_lib_name();
+    if !username.is_empty() {
+        login = login.set_username(username);
+    }
+    if !password.is_empty() {
+        login = login.set_password(password);
+    }
+    login
+}
+
+fn address(key: &str, text: &str, such_as: &str) -> Result<Address> {
+    let remedy = || format!("write host:port, such as `{such_as}`");
+    Address::parse(text).ok_or_else(|| invalid(key, text, &remedy()))
 }
 
 fn read(key: &str, path: &str) -> Result<Vec<u8>> {
@@ -238,14 +310,14 @@ mod tests {
     use super::*;
 
     fn refusal(config: Config) -> String {
-        config.connection_info().unwrap_err().to_string()
+        config.place().unwrap_err().to_string()
     }
 
     #[test]
     fn an_empty_configuration_is_the_default_one() {
         let config: Config = serde_json::from_str("{}").unwrap();
         assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
-        assert!(config.connection_info().is_ok());
+        assert!(config.place().is_ok());
     }
 
     #[test]
@@ -262,9 +334,14 @@ mod tests {
     }
 
     #[test]
-    fn the_password_is_not_shown() {
-        let config = Config { password: "hunter2".into(), ..Config::default() };
+    fn passwords_are_not_shown() {
+        let config = Config {
+            password: "hunter2".into(),
+            sentinel_password: "hunter2".into(),
+            ..Config::default()
+        };
         assert!(!format!("{config:?}").contains("hunter2"));
+        assert!(!refusal(config).contains("hunter2"));
     }
 
     #[test]
@@ -302,8 +379,36 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_address_stands_in_brackets() {
-        let config = Config { addr: "[::1]:6379".into(), ..Config::default() };
-        assert_eq!(config.connection_info().unwrap().addr().to_string(), "::1:6379");
+    fn sentinels_go_with_the_name_of_a_master_and_without_a_socket() {
+        let watched = || Config {
+            sentinels: vec!["s1:26379".into(), "[::1]:26379".into()],
+            sentinel_master: "tasks".into(),
+            ..Config::default()
+        };
+        let Place::Sentinels { addresses, master } = watched().place().unwrap() else { panic!() };
+        assert_eq!((addresses.len(), addresses[1].port, master.as_str()), (2, 26379, "tasks"));
+        assert_eq!(watched().server(), "master `tasks` of the Sentinels s1:26379, [::1]:26379");
+
+        let config = Config { sentinels: vec!["s1:1".into(), "s2".into()], ..watched() };
+        assert!(refusal(config).starts_with("persistenceConfig.sentinels[1] is `s2`: write host:"));
+        let config = Config { sentinel_master: String::new(), ..watched() };
+        assert!(
+            refusal(config).starts_with("persistenceConfig.sentinelMaster is ``: write the na")
+        );
+        let config = Config { socket: "/redis.sock".into(), ..watched() };
+        assert!(
+            refusal(config).starts_with("persistenceConfig.socket is `/redis.sock`: Sentinels")
+        );
+        let config = Config { sentinel_username: "u".into(), ..watched() };
+        assert!(refusal(config).contains("sentinelUsername is `u`: it needs a `sentinelPassword`"));
+        for (key, config) in [
+            ("Master", Config { sentinel_master: "x".into(), ..Config::default() }),
+            ("Username", Config { sentinel_username: "x".into(), ..Config::default() }),
+            ("Password", Config { sentinel_password: "x".into(), ..Config::default() }),
+        ] {
+            let said = refusal(config);
+            assert!(said.starts_with(&format!("persistenceConfig.sentinel{key} is ")), "{said}");
+            assert!(said.ends_with("it needs `sentinels` beside it"), "{said}");
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! One connection for all calls, and what happens when it is lost.
 //!
 //! Calls share a multiplexed connection. A call that finds none connects, and so does a call after a
-//! loss; callers that come meanwhile wait for that one attempt. After a failed attempt there is a
-//! short pause in which every caller is told at once, and the first one behind it tries again. No
-//! call takes longer than its time-out, whatever the server does.
+//! loss, or when another server is the one to talk to; callers that come meanwhile wait for that one
+//! attempt. After a failed attempt there is a short pause in which every caller is told at once, and
+//! the first one behind it tries again. No call takes longer than its time-out, whatever the server
+//! does.
 
 use std::{
     sync::{
@@ -14,17 +15,20 @@ use std::{
 };
 
 use codeq_plugin::{Error, Result};
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, RedisError, Value,
-    aio::{MultiplexedConnection, PubSub},
-};
+use redis::{Cmd, Value};
 use tokio::time::{Instant, timeout};
 
-use crate::{config::Config, fault};
+use crate::{
+    config::Config,
+    fault,
+    link::{Link, Messages, Tenure},
+    route::Route,
+};
 
 /// The way to the server.
 pub(crate) struct Connection {
-    client: Client,
+    route: Route,
+    /// What the server is called in messages.
     addr: String,
     connect_timeout: Duration,
     command_timeout: Duration,
@@ -35,7 +39,7 @@ pub(crate) struct Connection {
 
 #[derive(Default)]
 struct Live {
-    connection: Option<MultiplexedConnection>,
+    link: Option<(Link, Tenure)>,
     /// Counts connections, so that a late failure of an old one does not end its successor.
     generation: u64,
 }
@@ -53,20 +57,18 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 impl Connection {
     /// Connects for the first time.
     pub(crate) async fn open(config: &Config) -> Result<Connection> {
-        let addr = config.server().to_owned();
-        let client = config.client()?;
         let connection = Connection {
-            client,
-            addr,
+            route: Route::new(config)?,
+            addr: config.server(),
             connect_timeout: config.connect_timeout(),
             command_timeout: config.command_timeout(),
             live: Mutex::default(),
             attempts: tokio::sync::Mutex::default(),
             closed: AtomicBool::new(false),
         };
-        let first = timeout(connection.connect_timeout, connection.connect()).await;
+        let first = timeout(connection.connect_timeout, connection.route.connect()).await;
         let first = first.map_err(|_| connection.silent())?;
-        connection.install(first.map_err(|error| fault::of_opening(&error, &connection.addr))?);
+        connection.install(first.map_err(|unreached| unreached.at_opening(&connection.addr))?);
         Ok(connection)
     }
 
@@ -89,14 +91,14 @@ impl Connection {
         // The generation of the connection that the command went out on; 0 before that.
         let sent_on = AtomicU64::new(0);
         let call = async {
-            let (mut connection, generation) = self.connected().await?;
+            let (mut link, generation) = self.connected().await?;
             sent_on.store(generation, Ordering::Relaxed);
-            let mut answer = connection.send_packed_command(command).await.and_then(into_answer);
+            let mut answer = link.send(command).await;
             if let (Err(error), Some(prepare)) = (&answer, prepare)
                 && fault::is_unknown_script(error)
             {
-                answer = match connection.send_packed_command(prepare).await.and_then(into_answer) {
-                    Ok(_) => connection.send_packed_command(command).await.and_then(into_answer),
+                answer = match link.send(prepare).await {
+                    Ok(_) => link.send(command).await,
                     Err(error) => Err(error),
                 };
             }
@@ -124,17 +126,11 @@ impl Connection {
     }
 
     /// A connection of its own for messages.
-    pub(crate) async fn subscribe(&self, channel: &str) -> Result<PubSub> {
+    pub(crate) async fn subscribe(&self, channel: &str) -> Result<Messages> {
         self.check_open()?;
-        let subscribing = async {
-            let mut messages = self.client.get_async_pubsub().await?;
-            messages.subscribe(channel).await?;
-            Ok(messages)
-        };
-        let what = "subscribing";
-        match timeout(self.connect_timeout, subscribing).await {
+        match timeout(self.connect_timeout, self.route.subscribe(channel)).await {
             Ok(messages) => {
-                messages.map_err(|error: RedisError| fault::of_operation(&error, &self.addr, what))
+                messages.map_err(|unreached| unreached.later(&self.addr, "subscribing"))
             }
             Err(_) => Err(self.silent()),
         }
@@ -142,7 +138,7 @@ impl Connection {
 
     /// Forgets the connection, because another one to the same server was lost.
     pub(crate) fn suspect(&self) {
-        self.live().connection = None;
+        self.live().link = None;
     }
 
     /// Lets go of the server. Every later call is `Closed`.
@@ -155,7 +151,7 @@ impl Connection {
         if self.closed.load(Ordering::Relaxed) { Err(Error::closed()) } else { Ok(()) }
     }
 
-    async fn connected(&self) -> Result<(MultiplexedConnection, u64)> {
+    async fn connected(&self) -> Result<(Link, u64)> {
         self.check_open()?;
         if let Some(live) = self.current() {
             return Ok(live);
@@ -165,42 +161,34 @@ impl Connection {
             return Ok(live);
         }
         attempts.check_pause()?;
-        let attempt = match timeout(self.connect_timeout, self.connect()).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(fault::of_operation(&error, &self.addr, "connecting")),
+        let attempt = match timeout(self.connect_timeout, self.route.connect()).await {
+            Ok(reached) => reached.map_err(|unreached| unreached.later(&self.addr, "connecting")),
             Err(_) => Err(self.silent()),
         };
-        let connection = attempts.record(attempt)?;
+        let reached = attempts.record(attempt)?;
         self.check_open()?;
         tracing::info!(addr = %self.addr, "connected again");
-        Ok(self.install(connection))
+        Ok(self.install(reached))
     }
 
-    /// Connects and asks for a sign of life, which a server that hangs does not give.
-    async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
-        let patient =
-            AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let mut connection =
-            self.client.get_multiplexed_async_connection_with_config(&patient).await?;
-        connection.send_packed_command(&redis::cmd("PING")).await.and_then(into_answer)?;
-        Ok(connection)
-    }
-
-    fn install(&self, connection: MultiplexedConnection) -> (MultiplexedConnection, u64) {
+    fn install(&self, reached: (Link, Tenure)) -> (Link, u64) {
         let mut live = self.live();
         live.generation += 1;
-        live.connection = Some(connection.clone());
-        (connection, live.generation)
+        let (link, _) = live.link.insert(reached);
+        (link.clone(), live.generation)
     }
 
-    fn current(&self) -> Option<(MultiplexedConnection, u64)> {
-        let live = self.live();
-        live.connection.clone().map(|connection| (connection, live.generation))
+    fn current(&self) -> Option<(Link, u64)> {
+        let mut live = self.live();
+        if live.link.take_if(|(_, tenure)| tenure.is_over()).is_some() {
+            tracing::warn!(addr = %self.addr, "another server is the master now");
+        }
+        live.link.as_ref().map(|(link, _)| (link.clone(), live.generation))
     }
 
     fn drop_connection(&self, generation: u64) {
         let mut live = self.live();
-        if live.generation == generation && live.connection.take().is_some() {
+        if live.generation == generation && live.link.take().is_some() {
             tracing::warn!(addr = %self.addr, "the connection to redis is lost");
         }
     }
@@ -243,9 +231,4 @@ impl Attempts {
             _ => Ok(()),
         }
     }
-}
-
-/// Errors may hide inside a value.
-fn into_answer(value: Value) -> Result<Value, RedisError> {
-    value.extract_error()
 }

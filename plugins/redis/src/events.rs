@@ -3,17 +3,11 @@
 //! Scripts that make tasks claimable or finish one publish it; this store's own messages are passed
 //! over. The connection is made by whoever first asks for events, and again after a loss.
 
-use std::time::Duration;
-
 use codeq_plugin::{Arrival, Error, Event, List, Queue, Result, TaskKey};
-use futures_util::{FutureExt, StreamExt};
-use redis::{
-    Msg,
-    aio::{PubSubSink, PubSubStream},
-};
-use tokio::time::{sleep, timeout};
+use redis::Msg;
+use tokio::time::sleep;
 
-use crate::{Redis, connection::Attempts};
+use crate::{Redis, connection::Attempts, link::Messages};
 
 /// The connection for messages.
 #[derive(Default)]
@@ -21,13 +15,11 @@ pub(crate) struct Events(tokio::sync::Mutex<Channel>);
 
 #[derive(Default)]
 struct Channel {
-    messages: Option<(PubSubSink, PubSubStream)>,
+    messages: Option<Messages>,
     attempts: Attempts,
 }
 
 const CHANNEL: &str = "codeq:x:events";
-/// How often a silent server is asked whether it is still there.
-const PING_EVERY: Duration = Duration::from_secs(10);
 /// How many messages are answered at once.
 const MOST_MESSAGES: usize = 1000;
 
@@ -41,12 +33,10 @@ impl Redis {
             self.connection.check_open()?;
             let first = self.next_message(&mut channel).await?;
             self.read(&first, &mut events);
-            let Some((_, messages)) = &mut channel.messages else { continue };
+            let Some(messages) = &mut channel.messages else { continue };
             for _ in 1..MOST_MESSAGES {
-                match messages.next().now_or_never() {
-                    Some(Some(message)) => self.read(&message, &mut events),
-                    _ => break,
-                }
+                let Some(message) = messages.ready() else { break };
+                self.read(&message, &mut events);
             }
             if !events.is_empty() {
                 return Ok(events);
@@ -58,21 +48,11 @@ impl Redis {
         if channel.messages.is_none() {
             sleep(channel.attempts.pause()).await;
             let subscribed = self.connection.subscribe(CHANNEL).await;
-            channel.messages = Some(channel.attempts.record(subscribed)?.split());
+            channel.messages = Some(channel.attempts.record(subscribed)?);
         }
-        let Some((sink, messages)) = &mut channel.messages else { return Err(self.deaf()) };
-        loop {
-            match timeout(PING_EVERY, messages.next()).await {
-                Ok(Some(message)) => return Ok(message),
-                Ok(None) => break,
-                Err(_) => {
-                    let pong =
-                        timeout(self.connection.command_timeout(), sink.ping::<redis::Value>());
-                    if !matches!(pong.await, Ok(Ok(_))) {
-                        break;
-                    }
-                }
-            }
+        let Some(messages) = &mut channel.messages else { return Err(self.deaf()) };
+        if let Some(message) = messages.next(self.connection.command_timeout()).await {
+            return Ok(message);
         }
         channel.messages = None;
         // The other connection goes to the same server, and would find out only by losing a call.

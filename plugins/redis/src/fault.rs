@@ -23,6 +23,41 @@ const NOT_NOW: [&str; 12] = [
 /// Answers of a server that wants to know who asks.
 const NOT_YOU: [&str; 3] = ["NOAUTH", "WRONGPASS", "ERR AUTH"];
 
+/// Why there is no connection.
+pub(crate) enum Unreached {
+    /// The server failed, or the way to it.
+    Server(RedisError),
+    /// Whoever was to say where the server is did not lead to it.
+    Elsewhere(Error),
+}
+
+impl Unreached {
+    /// What that means for a store that is to be opened.
+    pub(crate) fn at_opening(self, addr: &str) -> Error {
+        match self {
+            Unreached::Server(error) => of_opening(&error, addr),
+            Unreached::Elsewhere(error) => error,
+        }
+    }
+
+    /// What that means for an operation on an open store, whose settings were right once.
+    pub(crate) fn later(self, addr: &str, what: &str) -> Error {
+        match self {
+            Unreached::Server(error) => of_operation(&error, addr, what),
+            Unreached::Elsewhere(error) if error.is_retryable() => error,
+            Unreached::Elsewhere(error) => {
+                Error::unavailable(format!("cannot find redis at {addr} any more")).because(&error)
+            }
+        }
+    }
+}
+
+impl From<RedisError> for Unreached {
+    fn from(error: RedisError) -> Unreached {
+        Unreached::Server(error)
+    }
+}
+
 /// Why an operation on an open store failed.
 pub(crate) fn of_operation(error: &RedisError, addr: &str, what: &str) -> Error {
     let text = said(error);
@@ -49,7 +84,7 @@ pub(crate) fn of_operation(error: &RedisError, addr: &str, what: &str) -> Error 
 }
 
 /// Why the store could not be opened.
-pub(crate) fn of_opening(error: &RedisError, addr: &str) -> Error {
+fn of_opening(error: &RedisError, addr: &str) -> Error {
     let text = said(error);
     let failure = if is_refused_login(error) {
         Error::invalid_config(format!(
@@ -87,14 +122,15 @@ pub(crate) fn is_unknown_script(error: &RedisError) -> bool {
         || error.detail().is_some_and(|text| text.starts_with("NOSCRIPT"))
 }
 
-fn is_refused_login(error: &RedisError) -> bool {
+/// Whether the server wants to know who asks, or does not know that one.
+pub(crate) fn is_refused_login(error: &RedisError) -> bool {
     let text = said(error);
     error.kind() == ErrorKind::AuthenticationFailed
         || NOT_YOU.iter().any(|code| text.contains(code))
 }
 
 /// The server's own words, code first, or what befell the connection.
-fn said(error: &RedisError) -> String {
+pub(crate) fn said(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         _ => error.to_string(),

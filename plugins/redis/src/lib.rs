@@ -12,6 +12,9 @@
 //! - [`record`]: tasks, results and subscriptions as codeQ writes them in JSON.
 //! - [`connection`]: one connection for all calls, with its time-outs and its return after a loss;
 //!   [`fault`]: what went wrong there, as the interface's errors.
+//! - [`route`]: the ways to the server, be it in a fixed place or where Redis Sentinel says
+//!   ([`sentinel`]); [`link`]: what they end in. [`address`] and [`access`]: where servers are, and
+//!   what they want from their clients.
 //! - [`listing`]: paging through tasks.
 //! - [`events`]: what other hosts do in the same database.
 //! - [`discovery`]: queues that codeQ's own servers filled.
@@ -21,6 +24,8 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
+mod address;
 mod call;
 mod config;
 mod connection;
@@ -28,11 +33,14 @@ mod discovery;
 mod events;
 mod fault;
 mod leases;
+mod link;
 mod listing;
 mod record;
 mod reply;
 mod results;
+mod route;
 mod scripts;
+mod sentinel;
 mod store;
 mod subscriptions;
 mod tasks;

@@ -207,6 +207,22 @@ async fn a_replica_that_takes_no_writes_is_unavailable() {
 }
 
 #[tokio::test]
+async fn a_master_without_the_replicas_that_it_wants_is_unavailable_and_nothing_is_done() {
+    let server = Server::start();
+    let store = server.store().await;
+    let mut redis = server.redis();
+    let replicas =
+        |count| redis::cmd("CONFIG").arg(&["SET", "min-replicas-to-write", count]).clone();
+    let () = replicas("1").query(&mut redis).unwrap();
+    let error = store.put_as(codeq_plugin::Enqueue::now(task("t"))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("NOREPLICAS"), "{error}");
+    let () = replicas("0").query(&mut redis).unwrap();
+    assert_eq!(store.one("t").await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(store.stats().await, [0; 4]);
+}
+
+#[tokio::test]
 async fn listening_for_events_survives_the_loss_of_the_server() {
     let mut server = Server::start();
     let store = open(impatient(&server)).await.unwrap();

@@ -54,7 +54,7 @@ impl Secured {
     }
 }
 
-/// Writes an authority's certificate, and those that it signs with their keys, all for `localhost`.
+/// Writes an authority's certificate, and those that it signs with their keys, all for this machine.
 fn authority(dir: &Path, name: &str, signed: &[&str]) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -65,7 +65,8 @@ fn authority(dir: &Path, name: &str, signed: &[&str]) {
     let issuer = Issuer::new(params, key);
     for name in signed {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec!["localhost".into()]).unwrap();
+        let names = vec!["localhost".into(), "127.0.0.1".into()];
+        let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, *name);
         let certificate = params.signed_by(&key, &issuer).unwrap();
         fs::write(dir.join(name).with_extension("pem"), certificate.pem()).unwrap();
@@ -110,6 +111,31 @@ async fn a_server_may_want_a_certificate() {
     let mixed = Config { key_file: server.at("ca.pem"), ..known };
     let error = refusal(mixed).await;
     assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
+}
+
+#[tokio::test]
+async fn sentinels_are_spoken_with_as_the_server_is() {
+    let server = Secured::start("no");
+    let port = |addr: &str| addr.rsplit_once(':').unwrap().1.to_owned();
+    let monitor = format!("sentinel monitor tasks 127.0.0.1 {} 1\n", port(&server.addr));
+    let addr = free_addr().to_string();
+    let options = [
+        ["--tls-port", &port(&addr)],
+        ["--tls-cert-file", &server.at("server.pem")],
+        ["--tls-key-file", &server.at("server.key")],
+        ["--tls-ca-cert-file", &server.at("ca.pem")],
+        ["--tls-auth-clients", "no"],
+    ];
+    let options = [&["--sentinel"], options.as_flattened()].concat();
+    let _sentinel = codeq_test_servers::Redis::start_configured(&monitor, &options);
+    let config =
+        Config { sentinels: vec![addr], sentinel_master: "tasks".into(), ..server.config() };
+    let store = Redis::open(config.clone(), context(rules())).await.unwrap();
+    store.put(task("t")).await;
+    assert_eq!(store.take_ids(1).await, ["t"]);
+    let error = refusal(Config { ca_file: server.at("stranger.pem"), ..config }).await;
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("certificate"), "{error}");
 }
 
 #[tokio::test]

@@ -10,18 +10,24 @@ mod faults;
 #[path = "../mutants/patching.rs"]
 mod patching;
 
-const MODULES: [&str; 14] = [
+const MODULES: [&str; 19] = [
+    "access",
+    "address",
     "call",
     "config",
     "connection",
     "discovery",
     "events",
     "fault",
+    "leases",
+    "link",
     "listing",
     "record",
     "reply",
     "results",
+    "route",
     "scripts",
+    "sentinel",
     "store",
     "subscriptions",
     "tasks",
