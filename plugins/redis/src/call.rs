@@ -70,6 +70,10 @@ impl Call {
         self
     }
 
+    pub(crate) fn count(self, count: usize) -> Call {
+        self.number(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+
     pub(crate) fn instant(self, instant: Instant) -> Call {
         self.number(instant.0.clamp(0, LONGEST_MILLIS))
     }

@@ -117,12 +117,17 @@ impl Connection {
             return Err(self.silent());
         }
         self.drop_connection(generation);
-        Err(Error::timeout(format!(
+        Err(self.too_late(what))
+    }
+
+    /// The error of an operation whose time is over.
+    pub(crate) fn too_late(&self, what: &str) -> Error {
+        Error::timeout(format!(
             "redis at {} did not answer {what} within {} ms: look whether it hangs, or raise \
              persistenceConfig.commandTimeoutMs",
             self.addr,
             self.command_timeout.as_millis()
-        )))
+        ))
     }
 
     /// A connection of its own for messages.

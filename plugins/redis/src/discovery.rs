@@ -14,7 +14,7 @@ use std::{
 use codeq_plugin::{Error, Result};
 use redis::FromRedisValue;
 
-use crate::{Redis, scripts};
+use crate::{backend::Backend, scripts};
 
 /// How far the present scan has come.
 #[derive(Default)]
@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_secs(30);
 const STEPS: u32 = 16;
 const KEYS_PER_STEP: u32 = 1000;
 
-impl Redis {
+impl Backend {
     /// Goes on with the scan, if one is due and nobody else is at it.
     pub(crate) async fn discover(&self) -> Result<()> {
         let Ok(mut scan) = self.discovery.0.try_lock() else { return Ok(()) };

@@ -4,8 +4,10 @@
 //! Every operation on tasks is one Lua script: one round trip for a whole batch, atomic, by the
 //! server's clock. In the order in which a request meets them:
 //!
-//! - [`store`]: [`Redis`], which opens the store; [`tasks`], [`results`] and [`subscriptions`]
-//!   implement the storage traits: a call is made, its reply read.
+//! - [`store`]: [`Redis`], the storage traits; [`lanes`]: single operations of many callers become
+//!   batches.
+//! - [`backend`], with [`tasks`], [`claims`], [`results`] and [`subscriptions`]: the operations on
+//!   batches. A call is made, its reply read.
 //! - [`call`]: what a script is given, [`leases`] where that is about leases, and [`reply`]: what it
 //!   answers.
 //! - [`scripts`]: the scripts, each the rules in Lua and the operation's own few lines.
@@ -26,12 +28,15 @@
 
 mod access;
 mod address;
+mod backend;
 mod call;
+mod claims;
 mod config;
 mod connection;
 mod discovery;
 mod events;
 mod fault;
+mod lanes;
 mod leases;
 mod link;
 mod listing;

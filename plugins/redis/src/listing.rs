@@ -10,12 +10,12 @@ use codeq_plugin::{
     queue_name,
 };
 
-use crate::{Redis, record, reply::Reply, scripts};
+use crate::{backend::Backend, record, reply::Reply, scripts};
 
 /// How many tasks are looked at in one round trip.
 const MOST_LOOKED_AT: u32 = 1000;
 
-impl Redis {
+impl Backend {
     pub(crate) async fn page(&self, list: &ListTasks) -> Result<Page> {
         let mut page = Page { cursor: list.cursor.clone(), ..Page::default() };
         if list.limit == 0 {

@@ -1,18 +1,17 @@
 //! The operations on results.
 
-use codeq_plugin::{
-    Answers, AsyncResultStorage, Boxed, Complete, Completed, Error, Finish, TaskResult, Text,
-};
+use codeq_plugin::{Answers, Boxed, Complete, Completed, Error, Finish, TaskResult, Text};
 use redis::FromRedisValue;
 
 use crate::{
-    Redis, record,
+    backend::Backend,
+    record,
     reply::{itself, merged},
     scripts,
 };
 
-impl AsyncResultStorage for Redis {
-    async fn save_result(&self, batch: Vec<Boxed<TaskResult>>) -> Answers<()> {
+impl Backend {
+    pub(crate) async fn save_result(&self, batch: Vec<Boxed<TaskResult>>) -> Answers<()> {
         let records = batch.iter().map(|result| record::result(result, &self.caller.zone));
         let records: Vec<_> = records.collect();
         let mut call = self.call(&scripts::SAVE_RESULT);
@@ -27,7 +26,7 @@ impl AsyncResultStorage for Redis {
         Ok(merged(records, answers))
     }
 
-    async fn get_result(&self, ids: Vec<Text>) -> Answers<Boxed<TaskResult>> {
+    pub(crate) async fn get_result(&self, ids: Vec<Text>) -> Answers<Boxed<TaskResult>> {
         let mut command = redis::cmd("HMGET");
         command.arg("codeq:results");
         for id in &ids {
@@ -43,7 +42,7 @@ impl AsyncResultStorage for Redis {
         Ok(ids.iter().zip(found).map(read).collect())
     }
 
-    async fn update_task_on_complete(&self, batch: Vec<Finish>) -> Answers<()> {
+    pub(crate) async fn update_task_on_complete(&self, batch: Vec<Finish>) -> Answers<()> {
         let checked: Vec<_> =
             batch.iter().map(|finish| final_state(finish.status, &finish.task_id)).collect();
         let mut call = self.call(&scripts::FINISH);
@@ -62,7 +61,7 @@ impl AsyncResultStorage for Redis {
         Ok(merged(checked, answers))
     }
 
-    async fn remove_from_inprog_and_clear_lease(&self, ids: Vec<Text>) -> Answers<()> {
+    pub(crate) async fn remove_from_inprog_and_clear_lease(&self, ids: Vec<Text>) -> Answers<()> {
         let mut call = self.call(&scripts::CLEAR_LEASE);
         for id in &ids {
             call = call.text(id);
@@ -70,7 +69,7 @@ impl AsyncResultStorage for Redis {
         self.run(call).await?.answers(&ids, 1, itself, |_, _, _| Ok(()))
     }
 
-    async fn complete(&self, batch: Vec<Complete>) -> Answers<Completed> {
+    pub(crate) async fn complete(&self, batch: Vec<Complete>) -> Answers<Completed> {
         let records: Vec<_> = batch
             .iter()
             .map(|complete| {

@@ -1,14 +1,14 @@
 //! The operations on subscriptions.
 
 use codeq_plugin::{
-    AllowNotify, Answers, AsyncSubscriptionStorage, Boxed, ByCommand, ByWorker, GroupKey, Renew,
-    Result, Subscription, Unregister, queue_name,
+    AllowNotify, Answers, Boxed, ByCommand, ByWorker, GroupKey, Renew, Result, Subscription,
+    Unregister, queue_name,
 };
 
-use crate::{Redis, call::Call, record, reply::Reply, scripts};
+use crate::{backend::Backend, record, reply::Reply, scripts};
 
-impl AsyncSubscriptionStorage for Redis {
-    async fn register(&self, batch: Vec<Boxed<Subscription>>) -> Answers<()> {
+impl Backend {
+    pub(crate) async fn register(&self, batch: Vec<Boxed<Subscription>>) -> Answers<()> {
         let mut call = self.call(&scripts::REGISTER);
         for subscription in &batch {
             call = call
@@ -16,7 +16,7 @@ impl AsyncSubscriptionStorage for Redis {
                 .text(&subscription.tenant_id)
                 .text(&record::subscription(subscription, &self.caller.zone))
                 .instant(subscription.expires_at);
-            call = counted(call, subscription.event_types.len());
+            call = call.count(subscription.event_types.len());
             for command in &subscription.event_types {
                 call = call.text(command).text(&queue_name(command));
             }
@@ -24,7 +24,7 @@ impl AsyncSubscriptionStorage for Redis {
         self.run(call).await?.answers(&batch, 1, |subscription| &subscription.id, |_, _, _| Ok(()))
     }
 
-    async fn renew(&self, batch: Vec<Renew>) -> Answers<Boxed<Subscription>> {
+    pub(crate) async fn renew(&self, batch: Vec<Renew>) -> Answers<Boxed<Subscription>> {
         let mut call = self.call(&scripts::RENEW);
         for renew in &batch {
             call = call
@@ -42,12 +42,12 @@ impl AsyncSubscriptionStorage for Redis {
         )
     }
 
-    async fn unregister(&self, batch: Vec<Unregister>) -> Answers<u32> {
+    pub(crate) async fn unregister(&self, batch: Vec<Unregister>) -> Answers<u32> {
         let mut call = self.call(&scripts::UNREGISTER);
         for unregister in &batch {
             call =
                 call.text(&unregister.id).text(&unregister.tenant_id).text(&unregister.worker_id);
-            call = counted(call, unregister.commands.len());
+            call = call.count(unregister.commands.len());
             for command in &unregister.commands {
                 call = call.text(&queue_name(command));
             }
@@ -60,17 +60,17 @@ impl AsyncSubscriptionStorage for Redis {
         )
     }
 
-    async fn get_by_command(&self, by: ByCommand) -> Result<Vec<Boxed<Subscription>>> {
+    pub(crate) async fn get_by_command(&self, by: ByCommand) -> Result<Vec<Boxed<Subscription>>> {
         let call = self.call(&scripts::SUBSCRIBERS).text(&by.tenant_id);
         subscribers(self.run(call.text("command").text(&queue_name(&by.command))).await?)
     }
 
-    async fn get_by_worker(&self, by: ByWorker) -> Result<Vec<Boxed<Subscription>>> {
+    pub(crate) async fn get_by_worker(&self, by: ByWorker) -> Result<Vec<Boxed<Subscription>>> {
         let call = self.call(&scripts::SUBSCRIBERS).text(&by.tenant_id);
         subscribers(self.run(call.text("worker").text(&by.worker_id)).await?)
     }
 
-    async fn allow_notify(&self, batch: Vec<AllowNotify>) -> Answers<bool> {
+    pub(crate) async fn allow_notify(&self, batch: Vec<AllowNotify>) -> Answers<bool> {
         let mut call = self.call(&scripts::ALLOW_NOTIFY);
         for ask in &batch {
             call = call.text(&ask.subscription_id).millis(ask.min_interval);
@@ -83,7 +83,7 @@ impl AsyncSubscriptionStorage for Redis {
         )
     }
 
-    async fn next_group_index(&self, batch: Vec<GroupKey>) -> Answers<u64> {
+    pub(crate) async fn next_group_index(&self, batch: Vec<GroupKey>) -> Answers<u64> {
         let mut call = self.call(&scripts::NEXT_GROUP_INDEX);
         for group in &batch {
             call =
@@ -97,13 +97,9 @@ impl AsyncSubscriptionStorage for Redis {
         )
     }
 
-    async fn remove_expired(&self, limit: u32) -> Result<u32> {
+    pub(crate) async fn remove_expired(&self, limit: u32) -> Result<u32> {
         self.run(self.call(&scripts::REMOVE_EXPIRED).number(limit)).await?.number()
     }
-}
-
-fn counted(call: Call, count: usize) -> Call {
-    call.number(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 /// Subscriptions that cannot be read are passed over: one bad record must not silence the others.

@@ -1,26 +1,24 @@
 //! The operations on tasks.
 
 use codeq_plugin::{
-    Answers, AsyncTaskStorage, Batch, Boxed, Claim, Claimed, Cleanup, Enqueue, Enqueued, Error,
-    Event, Extend, Instant, Lease, List, ListTasks, Moved, Nack, Optional, Page, Placed, Queue,
-    QueueStats, Result, Returned, Task, TaskKey, Text, queue_name,
+    Answers, Boxed, Cleanup, Enqueue, Enqueued, Error, Extend, Instant, Lease, Moved, Nack, Placed,
+    Queue, QueueStats, Result, Returned, Task, TaskKey, Text, queue_name,
     rules::{self, Placement},
 };
 use redis::FromRedisValue;
 
 use crate::{
-    Redis, record,
+    backend::Backend,
+    record,
     reply::{Reply, itself, merged, task_of},
     scripts,
 };
 
-/// At most how many tasks one claim takes, so that no claim keeps the server for itself.
-const MOST_CLAIMED: u32 = 1000;
 /// How many queues are counted in one round trip.
 const QUEUES_AT_ONCE: usize = 200;
 
-impl AsyncTaskStorage for Redis {
-    async fn save(&self, batch: Vec<Placed>) -> Answers<()> {
+impl Backend {
+    pub(crate) async fn save(&self, batch: Vec<Placed>) -> Answers<()> {
         let checked: Vec<_> = batch.iter().map(|placed| rules::check_task(&placed.task)).collect();
         let mut call = self.call(&scripts::SAVE);
         let mut sent = Vec::new();
@@ -52,7 +50,7 @@ impl AsyncTaskStorage for Redis {
         Ok(merged(checked, answers))
     }
 
-    async fn get(&self, ids: Vec<Text>) -> Answers<Boxed<Task>> {
+    pub(crate) async fn get(&self, ids: Vec<Text>) -> Answers<Boxed<Task>> {
         let mut call = self.call(&scripts::GET);
         for id in &ids {
             call = call.text(id);
@@ -60,7 +58,7 @@ impl AsyncTaskStorage for Redis {
         self.run(call).await?.answers(&ids, 1, itself, |id, answer, _| answer.leased_task(id))
     }
 
-    async fn delete(&self, ids: Vec<Text>) -> Answers<()> {
+    pub(crate) async fn delete(&self, ids: Vec<Text>) -> Answers<()> {
         let mut call = self.call(&scripts::DELETE);
         for id in &ids {
             call = call.text(id);
@@ -68,7 +66,7 @@ impl AsyncTaskStorage for Redis {
         self.run(call).await?.answers(&ids, 1, itself, |_, _, _| Ok(()))
     }
 
-    async fn enqueue(&self, batch: Vec<Enqueue>) -> Answers<Enqueued> {
+    pub(crate) async fn enqueue(&self, batch: Vec<Enqueue>) -> Answers<Enqueued> {
         let checked: Vec<_> =
             batch.iter().map(|enqueue| rules::check_task(&enqueue.task)).collect();
         let mut call = self.call(&scripts::ENQUEUE);
@@ -115,16 +113,7 @@ impl AsyncTaskStorage for Redis {
         Ok(merged(checked, answers))
     }
 
-    async fn claim(&self, claim: Claim) -> Result<Claimed> {
-        rules::check_lease(claim.lease)?;
-        let (mut tasks, mut moved) = (Batch::default(), Moved::default());
-        let most = claim.max.min(MOST_CLAIMED);
-        // Again only if some of what was claimed turns out to be unreadable.
-        while self.claim_more(&claim, most, &mut tasks, &mut moved).await? {}
-        Ok(Claimed { tasks, moved: moved.reported() })
-    }
-
-    async fn update_lease(&self, batch: Vec<Extend>) -> Answers<Instant> {
+    pub(crate) async fn update_lease(&self, batch: Vec<Extend>) -> Answers<Instant> {
         let call = self.call(&scripts::UPDATE_LEASE).leases(&batch);
         self.run(call).await?.answers(
             &batch,
@@ -134,13 +123,13 @@ impl AsyncTaskStorage for Redis {
         )
     }
 
-    async fn abandon_lease(&self, batch: Vec<Lease>) -> Answers<Returned> {
+    pub(crate) async fn abandon_lease(&self, batch: Vec<Lease>) -> Answers<Returned> {
         let call = self.call(&scripts::ABANDON_LEASE).leases(&batch);
         let returned = self.run(call).await?;
         returned.answers(&batch, 3, task_of, |lease, answer, _| answer.returned(&lease.task_id))
     }
 
-    async fn nack(&self, batch: Vec<Nack>) -> Answers<Returned> {
+    pub(crate) async fn nack(&self, batch: Vec<Nack>) -> Answers<Returned> {
         let call = self.call(&scripts::NACK).leases(&batch);
         self.run(call).await?.answers(
             &batch,
@@ -150,28 +139,24 @@ impl AsyncTaskStorage for Redis {
         )
     }
 
-    async fn move_due_delayed(&self, limit: u32) -> Result<Moved> {
+    pub(crate) async fn move_due_delayed(&self, limit: u32) -> Result<Moved> {
         self.run(self.call(&scripts::MOVE_DUE_DELAYED).number(limit)).await?.moved()
     }
 
-    async fn requeue_expired(&self, limit: u32) -> Result<Moved> {
+    pub(crate) async fn requeue_expired(&self, limit: u32) -> Result<Moved> {
         if let Err(error) = self.discover().await {
             tracing::warn!(%error, "the scan for queues of other servers stopped; it goes on later");
         }
         self.run(self.call(&scripts::REQUEUE_EXPIRED).number(limit)).await?.moved()
     }
 
-    async fn queue_length(&self, queue: Queue) -> Result<u64> {
-        Ok(self.queue_stats(queue).await?.ready)
-    }
-
-    async fn queue_stats(&self, queue: Queue) -> Result<QueueStats> {
+    pub(crate) async fn queue_stats(&self, queue: Queue) -> Result<QueueStats> {
         let name = queue_name(&queue.command);
         let call = self.call(&scripts::STATS).text(&name).text(&queue.tenant_id);
         read_stats(&mut self.run(call).await?, name.as_ref().into(), queue.tenant_id)
     }
 
-    async fn admin_queues(&self, tenant: Option<Text>) -> Result<Vec<QueueStats>> {
+    pub(crate) async fn admin_queues(&self, tenant: Option<Text>) -> Result<Vec<QueueStats>> {
         let mut command = redis::cmd("HVALS");
         command.arg("codeq:x:queues");
         let owners = self.connection.send("admin_queues", &command, None).await?;
@@ -196,7 +181,7 @@ impl AsyncTaskStorage for Redis {
         Ok(stats)
     }
 
-    async fn cleanup_expired(&self, cleanup: Cleanup) -> Result<u32> {
+    pub(crate) async fn cleanup_expired(&self, cleanup: Cleanup) -> Result<u32> {
         let tenant = cleanup.tenant_id.as_ref().into_option();
         let (mut removed, mut skip) = (0, 0_i64);
         loop {
@@ -216,69 +201,13 @@ impl AsyncTaskStorage for Redis {
         }
     }
 
-    async fn list(&self, list: ListTasks) -> Result<Page> {
-        self.page(&list).await
-    }
-
-    async fn redrive(&self, batch: Vec<TaskKey>) -> Answers<Returned> {
+    pub(crate) async fn redrive(&self, batch: Vec<TaskKey>) -> Answers<Returned> {
         let mut call = self.call(&scripts::REDRIVE);
         for key in &batch {
             call = call.text(&key.id).text(&key.tenant_id);
         }
         let returned = self.run(call).await?;
         returned.answers(&batch, 3, |key| &key.id, |key, answer, _| answer.returned(&key.id))
-    }
-
-    async fn next_events(&self) -> Result<List<Event>> {
-        self.await_events().await
-    }
-}
-
-impl Redis {
-    /// Claims what is missing from `most`. Answers whether to try again, because there were records
-    /// that cannot be read among what was claimed.
-    async fn claim_more(
-        &self,
-        claim: &Claim,
-        most: u32,
-        tasks: &mut Batch<Boxed<Task>>,
-        moved: &mut Moved,
-    ) -> Result<bool> {
-        let already = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
-        let mut call = self
-            .call(&scripts::CLAIM)
-            .text(&claim.tenant_id)
-            .number(u32::try_from(claim.commands.len()).unwrap_or(u32::MAX));
-        for command in &claim.commands {
-            call = call.text(&queue_name(command));
-        }
-        call = call
-            .number(1)
-            .text(&claim.worker_id)
-            .text(&record::json(claim.worker_id.as_str()))
-            .number(most.saturating_sub(already))
-            .millis(claim.lease);
-        let mut reply = match self.run(call).await {
-            Ok(reply) => reply,
-            // What was claimed before is the worker's already.
-            Err(_) if already > 0 => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        let unreadable = read_claimed(&mut reply, tasks)?;
-        add_moved(moved, reply.moved()?);
-        if unreadable.is_empty() {
-            return Ok(false);
-        }
-        let mut call = self.call(&scripts::QUARANTINE);
-        for id in &unreadable {
-            record::report_unreadable(id);
-            call = call.text(id);
-        }
-        match self.run(call).await {
-            Ok(_) => Ok(true),
-            Err(_) if !tasks.is_empty() => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 }
 
@@ -287,31 +216,6 @@ fn share_a_queue(one: &Task, other: &Task) -> bool {
     one.command == other.command
         && one.tenant_id == other.tenant_id
         && one.max_attempts == other.max_attempts
-}
-
-/// Reads the tasks that a claim took. Answers the ids of those whose record cannot be read.
-fn read_claimed(reply: &mut Reply, tasks: &mut Batch<Boxed<Task>>) -> Result<Vec<String>> {
-    let deadline = reply.instant()?;
-    let mut unreadable = Vec::new();
-    for _ in 0..reply.number::<usize>()? {
-        let (id, json) = (reply.text()?, reply.bytes()?);
-        match record::read_task(&id, &json) {
-            Ok(mut task) => {
-                task.lease_until = Optional::RSome(deadline);
-                tasks.push(task);
-            }
-            Err(_) => unreadable.push(id),
-        }
-    }
-    Ok(unreadable)
-}
-
-fn add_moved(moved: &mut Moved, more: Moved) {
-    moved.count += more.count;
-    moved.arrivals.extend(more.arrivals);
-    moved.expired.extend(more.expired);
-    moved.dead.extend(more.dead);
-    moved.next = more.next;
 }
 
 fn read_stats(reply: &mut Reply, command: Text, tenant_id: Text) -> Result<QueueStats> {

@@ -10,15 +10,18 @@ mod faults;
 #[path = "../mutants/patching.rs"]
 mod patching;
 
-const MODULES: [&str; 19] = [
+const MODULES: &[&str] = &[
     "access",
     "address",
+    "backend",
     "call",
+    "claims",
     "config",
     "connection",
     "discovery",
     "events",
     "fault",
+    "lanes",
     "leases",
     "link",
     "listing",
@@ -35,7 +38,7 @@ const MODULES: [&str; 19] = [
 
 fn main() {
     let redis = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../plugins/redis/src");
-    let mut sources = Sources::read(&redis, &MODULES);
+    let mut sources = Sources::read(&redis, MODULES);
     // What is included stays where it is.
     let redis = redis.display();
     sources.replace_all("scripts.rs", "\"scripts/", &format!("\"{redis}/scripts/"));

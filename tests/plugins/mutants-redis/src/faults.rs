@@ -54,8 +54,8 @@ pub(crate) const FAULTS: &[Fault] = &[
         rule: "corrupt-data",
         changes: &[(
             "reply.rs",
-            r#"            record::report_unreadable(&reply.text()?);"#,
-            r#"            let id = reply.text()?;
+            r#"            record::report_unreadable(&unreadable.text()?);"#,
+            r#"            let id = unreadable.text()?;
             record::report_unreadable(&id);
             if FAULTY {
                 return Err(record::unreadable(&id));
