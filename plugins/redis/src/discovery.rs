@@ -4,7 +4,8 @@
 //! and the repair of all queues, know only what is in this plugin's index. So the queues that are in it
 //! are looked at every second, a part of them each time if there are many; and now and then the keys are
 //! scanned for others. A scan goes on for as many repairs as it takes, a few steps each. Records that
-//! could not be read are looked at again at the same time, in case they were mended.
+//! could not be read are looked at again at the same time, in case they were mended; and every second
+//! some of all records are looked at for tasks that codeQ's older servers left in nobody's hands.
 
 use std::{
     collections::BTreeSet,
@@ -27,6 +28,8 @@ struct Scan {
     next_at: Option<Instant>,
     /// The same for the queues that are known.
     known: Option<String>,
+    /// The same for the records.
+    swept: Option<String>,
     refresh_at: Option<Instant>,
 }
 
@@ -46,6 +49,9 @@ impl Backend {
             let from = scan.known.take().unwrap_or_else(beginning);
             let call = self.call(&scripts::REFRESH).text(&from);
             scan.known = going_on(self.run(call).await?.text()?);
+            let from = scan.swept.take().unwrap_or_else(beginning);
+            let call = self.call(&scripts::SWEEP).text(&from);
+            scan.swept = going_on(self.run(call).await?.text()?);
             scan.refresh_at = Some(Instant::now() + REFRESH);
         }
         if !is_due(scan.next_at) {

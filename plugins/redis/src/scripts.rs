@@ -69,6 +69,7 @@ scripts! { ["rules" "repair"]
     REQUEUE_EXPIRED = "requeue_expired";
     DISCOVER = "discover";
     REFRESH = "refresh";
+    SWEEP = "sweep";
 }
 
 scripts! { ["subscriptions"]

@@ -521,3 +521,74 @@ async fn a_key_of_another_type_costs_no_task() {
     let () = redis.del("codeq:q:mail:a:pending:0").unwrap();
     store.put(task("u")).await;
 }
+
+#[tokio::test]
+async fn a_queue_that_codeq_keeps_in_a_shard_stays_there() {
+    let server = Server::start();
+    let store = server.store().await;
+    let mut redis = server.redis();
+    let shard = "codeq:q:mail:a:s:blue";
+    for (id, place) in [("ready", "pending:0"), ("elsewhere", "")] {
+        write(&mut redis, id, &record(id, "PENDING", ""));
+        let list = if place.is_empty() {
+            "codeq:q:mail:a:pending:0".into()
+        } else {
+            format!("{shard}:{place}")
+        };
+        let () = redis.lpush(list, id).unwrap();
+    }
+    write(&mut redis, "due", &record("due", "PENDING", ""));
+    let () = redis.zadd(format!("{shard}:delayed"), "due", 1.5).unwrap();
+    let held = record("held", "IN_PROGRESS", r#","workerId":"w","attempts":1"#);
+    write(&mut redis, "held", &held);
+    let () = redis.sadd(format!("{shard}:inprog"), "held").unwrap();
+    let () = redis.set_ex("codeq:lease:held", "w", 600).unwrap();
+
+    store.requeue_expired(100).await.unwrap();
+    let mut taken = store.take_ids(10).await;
+    taken.sort_unstable();
+    assert_eq!(taken, ["due", "elsewhere", "ready"]);
+    store.finish(lease("held", 1)).await.unwrap();
+    store.hand_back(lease("ready", 1)).await.unwrap();
+    store.put(task("new")).await;
+    let mut waiting: Vec<String> = redis.lrange(format!("{shard}:pending:0"), 0, -1).unwrap();
+    waiting.sort_unstable();
+    assert_eq!(waiting, ["new", "ready"], "codeQ looks for them there");
+    let leased: Vec<String> = redis.smembers(format!("{shard}:inprog")).unwrap();
+    assert_eq!(leased.len(), 2, "{leased:?}");
+    let stats = store.queue_stats(queue()).await.unwrap();
+    assert_eq!((stats.ready, stats.in_progress), (2, 2));
+    assert_eq!(store.take(ask_any(10)).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_task_that_an_older_codeq_left_in_nobody_s_hands_is_taken_back() {
+    let server = Server::start();
+    let store = server.store().await;
+    let mut redis = server.redis();
+    let over = r#","workerId":"w","leaseUntil":"2026-01-02T12:00:00Z","attempts":1"#;
+    write(&mut redis, "lost", &record("lost", "IN_PROGRESS", over));
+    write(&mut redis, "leased", &record("leased", "IN_PROGRESS", over));
+    let () = redis.set_ex("codeq:lease:leased", "w", 600).unwrap();
+    let fresh = Instant(Instant::now().0 - 5_000).to_rfc3339();
+    let just_now = over.replace("2026-01-02T12:00:00Z", &fresh);
+    write(&mut redis, "just-now", &record("just-now", "IN_PROGRESS", &just_now));
+    store.requeue_expired(100).await.unwrap();
+    assert_eq!(store.take_ids(10).await, ["lost"]);
+}
+
+#[tokio::test]
+async fn a_worker_keeps_a_task_whose_record_codeq_wrote_late() {
+    let server = Server::start();
+    let store = server.store().await;
+    let mut redis = server.redis();
+    let before = record("t", "PENDING", "");
+    write(&mut redis, "t", &before);
+    push(&mut redis, "t");
+    assert_eq!(store.take_ids(1).await, ["t"]);
+    // What codeQ does last when it has moved a delayed task to the ready ones.
+    write(&mut redis, "t", &before);
+    assert!(store.finish(lease("t", 2)).await.is_err(), "another attempt");
+    store.finish(lease("t", 1)).await.unwrap();
+    assert!(store.take_ids(1).await.is_empty());
+}

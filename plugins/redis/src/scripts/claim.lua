@@ -83,6 +83,12 @@ end
 local function take_named(tenant, from, to, count, out)
   for n = from, to do
     local queue = queue_of(ARGV[n], tenant)
+    if queue.unsharded then
+      -- What is there is brought to the shard, and is claimed from it.
+      repair(queue.unsharded, count)
+      take(queue.unsharded, count, out)
+      flush()
+    end
     repair(queue, count)
     if #out < count then take(queue, count - #out, out) end
   end

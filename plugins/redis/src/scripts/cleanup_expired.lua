@@ -13,9 +13,12 @@ local function still_needed(task)
   local queue, last = home(task), nil
   if task.state.status == 'PENDING' and task.state.location == 'DELAYED_ZSET' then
     last = call('ZSCORE', queue.delayed, task.id)
+      or call('ZSCORE', base_of(queue.command, '') .. ':delayed', task.id)
     last = last and last * 1000
   elseif task.state.status == 'IN_PROGRESS' then
     last = tonumber(call('ZSCORE', queue.deadlines, task.id) or nil)
+    local left = lease_left(task.id)
+    if left > 0 then last = max(last or 0, now + left) end
   end
   return last and last + KEPT_FOR > before and last + KEPT_FOR
 end

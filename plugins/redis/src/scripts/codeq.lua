@@ -11,9 +11,12 @@
 --   codeq:x:ready:<tenant>     queue with claimable tasks by when it was last served
 --   codeq:x:adopting           queue -> how far its in-progress set was searched, and when
 --   codeq:x:corrupt            id of a record that cannot be read -> its hash, queue it was found in
+--   codeq:x:shards             owner of a queue -> its key, if codeQ keeps it in a shard
+--   codeq:x:idempo             whether any `codeq:x:idempo:` key may be there
 
 local TASKS, RETENTION, RESULTS = 'codeq:tasks', 'codeq:tasks:ttl', 'codeq:results'
 local CORRUPT, QUEUES, LOWER = 'codeq:x:corrupt', 'codeq:x:queues', 'codeq:x:lower'
+local SHARDS = 'codeq:x:shards'
 local EVENTS = 'codeq:x:events'
 
 local by_owner, by_base = {}, {}
@@ -33,30 +36,42 @@ local function base_of(command, tenant)
 end
 
 local function known(base, command, tenant, registered)
-  local queue = {
-    base = base, command = command, tenant = tenant, registered = registered,
-    owner = #command .. ':' .. command .. tenant,
+  local owner, queue = #command .. ':' .. command .. tenant, by_base[base]
+  if queue and queue.owner == owner then return queue end
+  queue = {
+    base = base, command = command, tenant = tenant, owner = owner, registered = registered,
     pending = base .. ':pending:', inprog = base .. ':inprog',
     delayed = base .. ':delayed', dlq = base .. ':dlq',
     deadlines = 'codeq:x:deadlines:' .. base, ready = 'codeq:x:ready:' .. tenant,
   }
-  by_owner[queue.owner], by_base[base] = queue, queue
+  by_base[base] = queue
   return queue
 end
 
 -- The queue of a command, in lower case, and a tenant. codeQ's key of command `a`, tenant `b` is also
--- that of command `a:b` without a tenant; whoever used it first has it, the other gets its own.
+-- that of command `a:b` without a tenant; whoever used it first has it, the other gets its own. If
+-- codeQ keeps the queue in a shard, its key is that of the shard; then it is also `unsharded`, for what
+-- may be where it would be without shards.
 local function queue_of(command, tenant)
   local owner = #command .. ':' .. command .. tenant
   local queue = by_owner[owner]
   if queue then return queue end
   local base = base_of(command, tenant)
+  local shard = call('HGET', SHARDS, owner)
+  if shard then
+    queue = known(shard, command, tenant, true)
+    queue.unsharded = known(base, command, tenant, call('HGET', QUEUES, base) == owner)
+    by_owner[owner] = queue
+    return queue
+  end
   local holder = call('HGET', QUEUES, base)
   if holder and holder ~= owner then
     base = 'codeq:x:q:' .. owner
     holder = call('HGET', QUEUES, base)
   end
-  return known(base, command, tenant, holder and true or false)
+  queue = known(base, command, tenant, holder and true or false)
+  by_owner[owner] = queue
+  return queue
 end
 
 -- The queue of a key; nothing if nobody registered it.
@@ -77,6 +92,9 @@ end
 
 -- Leases: codeQ's servers know them by a key that ends with the lease.
 local function set_lease(id, worker, millis) call('SET', 'codeq:lease:' .. id, worker, 'PX', millis) end
+
+-- Whom a lease key names; nothing if there is none.
+local function lease_holder(id) return call('GET', 'codeq:lease:' .. id) end
 
 -- How long a lease has to go by its key; not above 0 if there is none.
 local function lease_left(id) return call('PTTL', 'codeq:lease:' .. id) end
@@ -109,4 +127,12 @@ end
 -- Sets an alarm to `at`, earlier or later; without a time it is taken away.
 local function reset(key, member, at)
   if at then call('ZADD', key, whole(at), member) else call('ZREM', key, member) end
+end
+
+-- Makes a shard of codeQ's the place of a queue.
+local function adopt_shard(base, command, tenant)
+  local queue = known(base, command, tenant, false)
+  call('HSET', SHARDS, queue.owner, base)
+  register(queue)
+  return queue
 end

@@ -24,10 +24,13 @@ for n = FIRST, #ARGV do
   if task then
     local command = lower(command_of(task))
     -- codeQ may keep a tenant's delayed task in the queue that has no tenant.
-    if base_of(command, task.state.tenant) == base then
-      queue = queue_of(command, task.state.tenant)
+    local tenant = task.state.tenant
+    if base_of(command, tenant) == base then
+      queue = known(base, command, tenant, false)
     elseif base_of(command, '') == base then
-      queue = queue_of(command, '')
+      queue = known(base, command, '', false)
+    elseif sub(base, 1, #base_of(command, tenant) + 3) == base_of(command, tenant) .. ':s:' then
+      queue = adopt_shard(base, command, tenant)
     end
   end
   if queue and queue.base == base then notice(queue) end

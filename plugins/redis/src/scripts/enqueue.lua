@@ -9,27 +9,54 @@
 -- another tenant with them.
 local function names_of(tenant, key)
   local shared = 'codeq:idempo:' .. (tenant == '' and '' or tenant .. ':') .. key
-  local own = 'codeq:x:idempo:' .. #tenant .. ':' .. tenant .. key
-  return shared, own, tenant ~= '' and 'codeq:idempo:' .. key or shared
+  return shared, tenant ~= '' and 'codeq:idempo:' .. key or shared
 end
+
+local function own_name(tenant, key) return 'codeq:x:idempo:' .. #tenant .. ':' .. tenant .. key end
+
+local OWN_NAMES = 'codeq:x:idempo'
+local may_have_own
 
 local remembered_by = {}
 
+-- What a name is about: a task, or nothing and whether its record cannot be read.
+local function about(name)
+  local id = remembered_by[name]
+  if id == nil then
+    id = call('GET', name)
+    remembered_by[name] = id
+  end
+  if id then return load(id) end
+end
+
 -- The task that was enqueued with a key already; else nothing and where to remember the key.
 local function remembered(tenant, key)
-  local shared, own, without_tenant = names_of(tenant, key)
-  local place
-  for number, name in ipairs({ shared, own, without_tenant }) do
-    local id = remembered_by[name]
-    if id == nil then id = call('GET', name) end
-    local task, unreadable
-    if id then task, unreadable = load(id) end
-    -- A key without a tenant may be about another tenant's task.
-    if unreadable and number < 3 then return nil, nil, id end
+  local shared, without_tenant = names_of(tenant, key)
+  local own = own_name(tenant, key)
+  local task, unreadable = about(shared)
+  if unreadable then return nil, nil, remembered_by[shared] end
+  if task and task.state.tenant == tenant then return task end
+  local place = task and own or shared
+  if may_have_own == nil then may_have_own = call('EXISTS', OWN_NAMES) == 1 end
+  if may_have_own then
+    task, unreadable = about(own)
+    if unreadable then return nil, nil, remembered_by[own] end
     if task and task.state.tenant == tenant then return task end
-    if not task and number < 3 then place = place or name end
   end
+  -- A key without a tenant may be about another tenant's task.
+  task = about(without_tenant)
+  if task and task.state.tenant == tenant then return task end
   return nil, place
+end
+
+local function remember(place, id)
+  if REMEMBERED_FOR <= 0 then return end
+  remembered_by[place] = id
+  call('SET', place, id, 'PX', whole(REMEMBERED_FOR))
+  if find(place, OWN_NAMES, 1, true) == 1 then
+    call('SET', OWN_NAMES, '1', 'PX', whole(REMEMBERED_FOR))
+    may_have_own = true
+  end
 end
 
 -- What is asked for, read in one go: which ids there are already, and which keys are remembered.
@@ -44,7 +71,7 @@ do
       n = n + 2
     elseif mark == '!' then
       local count = #keys
-      keys[count + 1], keys[count + 2], keys[count + 3] = names_of(tenant, ARGV[n + 1])
+      keys[count + 1], keys[count + 2] = names_of(tenant, ARGV[n + 1])
       n = n + 2
     else
       ids[#ids + 1] = ARGV[n + 1]
@@ -59,11 +86,11 @@ for from = 1, #keys, AT_ONCE do
   for n = from, to do remembered_by[keys[n]] = found[n - from + 1] end
 end
 if keys[1] then
-  local about = {}
+  local earlier = {}
   for _, id in pairs(remembered_by) do
-    if id and texts[id] == nil then about[#about + 1] = id end
+    if id and texts[id] == nil then earlier[#earlier + 1] = id end
   end
-  fetch(about)
+  fetch(earlier)
 end
 
 local body, say = answers(1)
@@ -91,10 +118,7 @@ local function create(id, priority, head, place)
   records[count + 1], records[count + 2] = id, text
   retain(id, visible_at)
   texts[id] = text
-  if place and REMEMBERED_FOR > 0 then
-    remembered_by[place] = id
-    call('SET', place, id, 'PX', whole(REMEMBERED_FOR))
-  end
+  if place then remember(place, id) end
   say('created', awoke and '1' or '0')
 end
 

@@ -19,6 +19,11 @@ local function fence(id, tenant, worker, attempt)
   if unreadable then return nil, 'CORRUPT' end
   local state = task and task.state
   if not task or state.tenant ~= tenant then return nil, 'NOT_FOUND' end
+  if state.status == 'PENDING' and lease_holder(id) == worker then
+    -- A codeQ server that moved it to the ready tasks wrote its record after it was claimed here.
+    state = changed(state, { status = 'IN_PROGRESS', worker = worker, attempts = state.attempts + 1 })
+    task.state = state
+  end
   if state.status ~= 'IN_PROGRESS' then return nil, 'NOT_IN_PROGRESS', state.status end
   if state.worker ~= worker then return nil, 'NOT_OWNER' end
   if attempt ~= 0 and attempt ~= state.attempts then
