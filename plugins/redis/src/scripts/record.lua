@@ -131,8 +131,8 @@ end
 -- Whether a task's last change, as this plugin wrote it, was in the present minute.
 local function is_of_this_minute(task)
   if not task.own then return false end
-  local _, last = find(task.text, task.times, #task.head + #task.state.text, true)
-  return sub(task.text, last + 1, last + #MINUTE) == MINUTE
+  local before = #task.head + #task.state.text + #task.times
+  return sub(task.text, before + 1, before + #MINUTE) == MINUTE
 end
 
 local function is_final(task)
@@ -236,10 +236,13 @@ local function write(task, state)
   records[n + 1], records[n + 2] = task.id, text
 end
 
+local KEPT_UNTIL = seconds(now + KEPT_FOR)
+
 -- Keeps a task for its retention after `last`, its last change or its next one.
 local function retain(id, last)
   local n = #retained
-  retained[n + 1], retained[n + 2] = seconds(max(last, now) + KEPT_FOR), id
+  retained[n + 1] = last > now and seconds(last + KEPT_FOR) or KEPT_UNTIL
+  retained[n + 2] = id
 end
 
 local function keep(task, state, last)

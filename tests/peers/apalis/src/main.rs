@@ -10,9 +10,9 @@
 //! <https://docs.rs/apalis-core/1.0.0/apalis_core/backend/trait.TaskSink.html>
 //!
 //! Process: 4 workers, each with its own connection, fetching up to 500 tasks at a
-//! time. No events are published, and tasks are not locked, which the documentation
-//! allows for those shorter than a heartbeat. A dead worker's tasks are still put
-//! back, and results are still stored.
+//! time. No events are published, and tasks are not locked unless `--lock-tasks`
+//! says so, which the documentation allows for those shorter than a heartbeat. A
+//! dead worker's tasks are still put back, and results are still stored.
 //! <https://docs.rs/apalis-redis/1.0.0/apalis_redis/struct.Config.html>
 //!
 //! apalis-redis 1.0.0 cannot start on a backlog of 8,000 tasks or more. A push
@@ -65,6 +65,9 @@ struct Args {
     clients: usize,
     #[arg(long, default_value_t = 64)]
     payload_bytes: usize,
+    /// Lock tasks, which is apalis's default.
+    #[arg(long)]
+    lock_tasks: bool,
 }
 
 fn positive(text: &str) -> Result<usize> {
@@ -77,8 +80,11 @@ fn positive(text: &str) -> Result<usize> {
 #[tokio::main]
 async fn main() -> Result {
     let args = Args::parse();
-    let config =
-        Config::default().queue("bench").batch_size(FETCH).lock_tasks(false).emit_events(false);
+    let config = Config::default()
+        .queue("bench")
+        .batch_size(FETCH)
+        .lock_tasks(args.lock_tasks)
+        .emit_events(false);
     let url = format!("redis://{}", args.addr);
     let mut server = Client::open(url.as_str())?.get_multiplexed_async_connection().await?;
     if redis::cmd("DBSIZE").query_async::<usize>(&mut server).await? > 0 {

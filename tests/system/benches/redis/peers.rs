@@ -20,10 +20,13 @@ use crate::{
 const PAYLOAD_BYTES: &str = "200";
 
 /// A queue that is measured beside the plugin.
+#[derive(Clone)]
 struct Peer {
     name: &'static str,
     program: PathBuf,
     args: Vec<String>,
+    /// How many tasks it can be asked to do in a reasonable time.
+    most: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -33,7 +36,15 @@ struct Phases {
 }
 
 pub(crate) async fn run(options: &Options, plugin: &Plugin) {
-    let peers = [bullmq(), apalis()];
+    let apalis = apalis();
+    let locking = Peer {
+        name: "apalis-redis, locking",
+        args: vec!["--lock-tasks".into()],
+        // Each lock searches the whole queue.
+        most: 20_000,
+        ..apalis.clone()
+    };
+    let peers = [bullmq(), apalis, locking];
     for persistence in [Persistence::None, Persistence::EverySecond] {
         let mut of_plugin = Vec::new();
         let mut of_peers = vec![Vec::new(); peers.len()];
@@ -47,7 +58,7 @@ pub(crate) async fn run(options: &Options, plugin: &Plugin) {
             "\n{persistence}; {} tasks, in batches of {} where there are any; medians of {} rounds",
             options.tasks, options.batch, options.rounds
         );
-        println!("  {:<14}  enqueued/s  server µs  processed/s  server µs", "");
+        println!("  {:<22}  enqueued/s  server µs  processed/s  server µs", "");
         tell("redis plugin", &of_plugin);
         for (peer, phases) in peers.iter().zip(&of_peers) {
             tell(peer.name, phases);
@@ -70,7 +81,12 @@ fn theirs(peer: &Peer, options: &Options, persistence: Persistence) -> Phases {
     let output = Command::new(&peer.program)
         .args(&peer.args)
         .args(["--addr", &server.addr(), "--payload-bytes", PAYLOAD_BYTES])
-        .args(["--tasks", &options.tasks.to_string(), "--batch", &options.batch.to_string()])
+        .args([
+            "--tasks",
+            &options.tasks.min(peer.most).to_string(),
+            "--batch",
+            &options.batch.to_string(),
+        ])
         .args(["--clients", &options.clients.to_string()])
         .stderr(Stdio::inherit())
         .output()
@@ -96,7 +112,7 @@ fn theirs(peer: &Peer, options: &Options, persistence: Persistence) -> Phases {
 fn tell(name: &str, phases: &[Phases]) {
     let of = |figure: fn(&Phases) -> f64| median(phases.iter().map(figure));
     println!(
-        "  {name:<14}  {:>10.0}  {:>9.2}  {:>11.0}  {:>9.2}",
+        "  {name:<22}  {:>10.0}  {:>9.2}  {:>11.0}  {:>9.2}",
         of(|phases| phases.enqueue.per_second()),
         of(|phases| phases.enqueue.server_micros()),
         of(|phases| phases.process.per_second()),
@@ -111,7 +127,7 @@ fn bullmq() -> Peer {
         "apt-get install nodejs npm",
     );
     let script = dir.join("bench.mjs").to_str().unwrap().to_owned();
-    Peer { name: "BullMQ", program: "node".into(), args: vec![script] }
+    Peer { name: "BullMQ", program: "node".into(), args: vec![script], most: usize::MAX }
 }
 
 fn apalis() -> Peer {
@@ -125,7 +141,12 @@ fn apalis() -> Peer {
             .current_dir(&dir),
         "https://rustup.rs",
     );
-    Peer { name: "apalis-redis", program: target.join("release/codeq-peer-apalis"), args: vec![] }
+    Peer {
+        name: "apalis-redis",
+        program: target.join("release/apalis-bench"),
+        args: vec![],
+        most: usize::MAX,
+    }
 }
 
 fn peers_dir() -> PathBuf {
