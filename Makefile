@@ -44,7 +44,7 @@ check:
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
 
-## bench: measure what the boundary costs, what being durable costs, and whether stores slow down as they fill
+## bench: measure what the boundary costs, what being durable costs, what a Redis server does for a task, and whether stores slow down as they fill
 .PHONY: bench
 bench:
 	$(CARGO) bench --locked -p codeq-system-tests

@@ -1,5 +1,5 @@
-//! The store as the host sees it. What workers and producers ask for all the time goes through
-//! [`lanes`](crate::lanes), the rest straight to the [`backend`](crate::backend).
+//! The store as the host sees it. What workers and producers ask for all the time goes through the lanes,
+//! the rest straight to the backend.
 
 use std::sync::Arc;
 

@@ -5,8 +5,8 @@
 mod support;
 
 use codeq_plugin::{
-    AsyncTaskStorage, Claim, Enqueue, ErrorKind, Extend, Instant, Location, Millis, Task, TaskKey,
-    TaskStatus,
+    AsyncResultStorage, AsyncTaskStorage, Claim, Complete, Enqueue, ErrorKind, Extend, Instant,
+    Location, Millis, Task, TaskKey, TaskStatus,
     rules::{Backoff, BackoffPolicy, Rules},
 };
 use support::*;
@@ -441,4 +441,24 @@ async fn extreme_times_are_kept_within_what_can_be_written() {
     store.one("far").await.unwrap();
     store.finish(lease("t", 1)).await.unwrap();
     assert_eq!(store.stats().await, [0, 1, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_batch_may_be_larger_than_one_command_of_the_server_takes() {
+    let server = Server::start();
+    let store = server.store().await;
+    let many = 6_000;
+    let batch = (0..many).map(|n| keyed(with_priority(&format!("t{n}"), 5), &format!("k{n}")));
+    let created = store.enqueue(batch.collect()).await.unwrap();
+    assert!(created.into_iter().all(|created| created.unwrap().created));
+    let mut taken = Vec::new();
+    while taken.len() < many {
+        taken.extend(store.take_ids(1_000).await);
+    }
+    let complete =
+        |id: &String| Complete { lease: lease(id, 1), result: outcome(id, TaskStatus::Completed) };
+    let completed = store.complete(taken.iter().map(complete).collect()).await.unwrap();
+    assert!(completed.into_iter().all(|completed| completed.is_ok()));
+    let stats = store.queue_stats(queue()).await.unwrap();
+    assert_eq!((stats.ready, stats.in_progress), (0, 0));
 }

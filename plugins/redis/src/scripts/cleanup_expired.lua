@@ -17,8 +17,8 @@ local function still_needed(task)
     last = last and last * 1000
   elseif task.state.status == 'IN_PROGRESS' then
     last = tonumber(call('ZSCORE', queue.deadlines, task.id) or nil)
-    local left = lease_left(task.id)
-    if left > 0 then last = max(last or 0, now + left) end
+    local left = last and 0 or lease_left(task.id)
+    if left > 0 then last = now + left end
   end
   return last and last + KEPT_FOR > before and last + KEPT_FOR
 end

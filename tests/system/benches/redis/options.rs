@@ -56,7 +56,7 @@ impl Options {
     fn usual() -> Options {
         Options {
             parts: Vec::new(),
-            tasks: 200_000,
+            tasks: 100_000,
             batch: 50,
             clients: 4,
             rounds: 3,
@@ -65,7 +65,7 @@ impl Options {
     }
 
     fn quick() -> Options {
-        Options { tasks: 40_000, rounds: 1, many: 100_000, ..Options::usual() }
+        Options { tasks: 20_000, rounds: 1, many: 100_000, ..Options::usual() }
     }
 }
 
