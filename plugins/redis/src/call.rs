@@ -65,6 +65,11 @@ impl Call {
         self
     }
 
+    pub(crate) fn bytes(mut self, bytes: &[u8]) -> Call {
+        self.command.arg(bytes);
+        self
+    }
+
     pub(crate) fn number(mut self, number: impl Into<i64>) -> Call {
         self.command.arg(number.into());
         self

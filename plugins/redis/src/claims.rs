@@ -65,8 +65,8 @@ impl Backend {
         if !unreadable.is_empty() {
             let mut call = self.call(&scripts::QUARANTINE);
             for id in &unreadable {
-                record::report_unreadable(id);
-                call = call.text(id);
+                record::report_unreadable(&String::from_utf8_lossy(id));
+                call = call.bytes(id);
             }
             // If that fails, they come back when their leases are over, and are met again.
             if self.run(call).await.is_err() {
@@ -115,12 +115,12 @@ fn add_group(call: Call, takers: &Vec<&mut Taker>) -> Call {
 fn read_claimed(
     reply: &mut Reply,
     tasks: &mut Batch<Boxed<Task>>,
-    unreadable: &mut Vec<String>,
+    unreadable: &mut Vec<Vec<u8>>,
 ) -> Result<()> {
     let deadline = reply.instant()?;
     for _ in 0..reply.number::<usize>()? {
-        let (id, json) = (reply.text()?, reply.bytes()?);
-        match record::read_task(&id, &json) {
+        let (id, json) = (reply.bytes()?, reply.bytes()?);
+        match record::read_task(&String::from_utf8_lossy(&id), &json) {
             Ok(mut task) => {
                 task.lease_until = Optional::RSome(deadline);
                 tasks.push(task);

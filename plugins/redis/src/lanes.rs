@@ -175,7 +175,9 @@ impl<I: Item, A: Send + 'static> Inner<I, A> {
             // Somebody else's keys are of a type that they should not be: nothing was done for anybody.
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 for Call { items, caller } in calls {
-                    let _ = caller.send(self.operate(items).await);
+                    if !caller.is_closed() {
+                        let _ = caller.send(self.operate(items).await);
+                    }
                 }
             }
             Err(error) => {

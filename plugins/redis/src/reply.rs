@@ -30,7 +30,7 @@ impl Reply {
         let now = outer.instant()?;
         let mut unreadable = outer.part()?;
         while !unreadable.is_empty() {
-            record::report_unreadable(&unreadable.text()?);
+            record::report_unreadable(&String::from_utf8_lossy(&unreadable.bytes()?));
         }
         Ok(Reply { now, ..outer.part()? })
     }

@@ -592,3 +592,106 @@ async fn a_worker_keeps_a_task_whose_record_codeq_wrote_late() {
     store.finish(lease("t", 1)).await.unwrap();
     assert!(store.take_ids(1).await.is_empty());
 }
+
+#[tokio::test]
+async fn a_key_of_another_type_costs_no_task_of_another_queue() {
+    let server = Server::start();
+    let store = server.store().await;
+    let mut redis = server.redis();
+    store.put(task("t")).await;
+    let soon = Instant::now() + Millis(20);
+    let due = Task { command: "SMS".into(), ..task("due") };
+    store.enqueue(vec![delayed(due, soon)]).await.unwrap();
+    let () = redis.set("codeq:q:sms:a:inprog", "of another type").unwrap();
+    until(soon + Millis(5)).await;
+    let both = || Claim { commands: ["mail".into(), "sms".into()].into_iter().collect(), ..ask(5) };
+    for _ in 0..3 {
+        assert_eq!(store.claim(both()).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+    let waiting: Vec<String> = redis.lrange("codeq:q:sms:a:pending:0", 0, -1).unwrap();
+    assert!(waiting.len() < 2, "{waiting:?}");
+    let () = redis.del("codeq:q:sms:a:inprog").unwrap();
+    assert_eq!(ids(&store.claim(both()).await.unwrap()), ["t", "due"]);
+}
+
+#[tokio::test]
+async fn a_payload_that_somebody_spoiled_does_not_stop_the_queues() {
+    let server = Server::start();
+    let store = server.store().await;
+    let mut redis = server.redis();
+    let soon = Instant::now() + Millis(20);
+    for (id, spoiled) in
+        [("quotes", r#""payload":"{"a":1}""#), ("number", r#""command":5,"payload":"""#)]
+    {
+        store.enqueue(vec![delayed(task(id), soon)]).await.unwrap();
+        let text = raw(&mut redis, id);
+        let from = text.find(if id == "quotes" { r#""payload""# } else { r#""command""# }).unwrap();
+        let to = text.find(r#", "status""#).unwrap();
+        let text = format!("{}{spoiled}{}", &text[..from], &text[to..]);
+        let () = redis.hset("codeq:tasks", id, text).unwrap();
+    }
+    store.put(task("fine")).await;
+    until(soon + Millis(5)).await;
+    store.move_due_delayed(10).await.unwrap();
+    assert_eq!(store.take_ids(10).await, ["fine"]);
+    assert!(store.take(ask_any(10)).await.is_empty());
+    store.requeue_expired(10).await.unwrap();
+    store.finish(lease("fine", 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_task_that_was_brought_to_its_own_queue_is_claimed_by_any_name() {
+    let server = Server::start();
+    let store = server.store().await;
+    let mut redis = server.redis();
+    store.put(Task { command: "SMS".into(), ..task("other") }).await;
+    store.put(task("t")).await;
+    assert_eq!(store.take(ask_any(2)).await.len(), 2);
+    let () = redis.lpush("codeq:q:sms:a:pending:0", "mine").unwrap();
+    write(&mut redis, "mine", &record("mine", "PENDING", ""));
+    let sms = || Claim { commands: ["sms".into(), "mail".into()].into_iter().collect(), ..ask(5) };
+    store.take(sms()).await;
+    assert_eq!(store.take(ask_any(5)).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_record_that_only_the_host_cannot_read_stays_out_of_its_queue() {
+    let server = Server::start();
+    let store = server.store().await;
+    let mut redis = server.redis();
+    let spoiled = record("t", "PENDING", "").replace("2026-01-02T09:00:00.123456789-03:00", "soon");
+    write(&mut redis, "t", &spoiled);
+    push(&mut redis, "t");
+    assert!(store.take_ids(1).await.is_empty());
+    let long_ago = raw(&mut redis, "t").replace(r#""leaseUntil":"2"#, r#""leaseUntil":"1"#);
+    let () = redis.hset("codeq:tasks", "t", &long_ago).unwrap();
+    let known =
+        "redis.call('HSET', 'codeq:x:corrupt', 't', redis.sha1hex(ARGV[1]) .. ' codeq:q:mail:a')";
+    let () = redis::cmd("EVAL").arg(known).arg(0).arg(long_ago).query(&mut redis).unwrap();
+    store.requeue_expired(10).await.unwrap();
+    let waiting: usize = redis.llen("codeq:q:mail:a:pending:0").unwrap();
+    assert_eq!(waiting, 0);
+}
+
+#[tokio::test]
+async fn what_was_in_hand_before_its_queue_got_a_shard_is_nowhere_twice() {
+    let server = Server::start();
+    let store = server.store().await;
+    let mut redis = server.redis();
+    for id in ["delayed", "dead"] {
+        store.put(Task { max_attempts: if id == "dead" { 1 } else { 5 }, ..task(id) }).await;
+    }
+    assert_eq!(store.take_ids(2).await.len(), 2);
+    store.fail_for(lease("dead", 1), 0).await.unwrap();
+    write(&mut redis, "new", &record("new", "PENDING", ""));
+    let () = redis.lpush("codeq:q:mail:a:s:blue:pending:0", "new").unwrap();
+    store.requeue_expired(10).await.unwrap();
+    store.fail_for(lease("delayed", 1), 600_000).await.unwrap();
+    let key = codeq_plugin::TaskKey { id: "dead".into(), tenant_id: "a".into() };
+    store.redrive(vec![key]).await.unwrap()[0].as_ref().unwrap();
+    let mut taken = store.take_ids(5).await;
+    taken.sort_unstable();
+    assert_eq!(taken, ["dead", "new"]);
+    let stats = store.queue_stats(queue()).await.unwrap();
+    assert_eq!((stats.ready, stats.delayed, stats.in_progress, stats.dlq), (0, 1, 2, 0));
+}

@@ -6,7 +6,7 @@ mod support;
 
 use codeq_plugin::{
     AsyncResultStorage, AsyncTaskStorage, Claim, Complete, Enqueue, ErrorKind, Extend, Instant,
-    Location, Millis, Task, TaskKey, TaskStatus,
+    Location, Millis, Nack, Optional, Task, TaskKey, TaskStatus,
     rules::{Backoff, BackoffPolicy, Rules},
 };
 use support::*;
@@ -461,4 +461,27 @@ async fn a_batch_may_be_larger_than_one_command_of_the_server_takes() {
     assert!(completed.into_iter().all(|completed| completed.is_ok()));
     let stats = store.queue_stats(queue()).await.unwrap();
     assert_eq!((stats.ready, stats.in_progress), (0, 0));
+}
+
+#[tokio::test]
+async fn an_id_that_is_twice_in_a_batch_is_acted_on_once() {
+    let server = Server::start();
+    let store = server.store().await;
+    store.put(Task { max_attempts: 2, ..task("t") }).await;
+    store.take_ids(1).await;
+    let answers = store.abandon_lease(vec![lease("t", 1), lease("t", 1)]).await.unwrap();
+    assert!(answers[0].is_ok());
+    assert_eq!(answers[1].as_ref().unwrap_err().kind(), ErrorKind::NotInProgress);
+    assert_eq!(store.queue_stats(queue()).await.unwrap().ready, 1);
+    store.take_ids(1).await;
+    let nack = || Nack {
+        lease: lease("t", 0),
+        delay: Optional::RSome(Millis(600_000)),
+        ..Nack::default()
+    };
+    let answers = store.nack(vec![nack(), nack()]).await.unwrap();
+    assert!(answers[0].is_ok());
+    assert_eq!(answers[1].as_ref().unwrap_err().kind(), ErrorKind::NotInProgress);
+    let stats = store.queue_stats(queue()).await.unwrap();
+    assert_eq!((stats.delayed, stats.dlq), (1, 0));
 }

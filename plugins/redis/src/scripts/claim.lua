@@ -4,20 +4,9 @@
 -- then what was moved.
 
 -- Ids without a claimable task are dropped on the way, but no claim stalls the server over them.
-local patience = 10000
+local PATIENCE = 10000
+local patience
 local taken, moved = {}, 0
-
--- Whether an id that is in the pending list is not claimable after all.
-local function is_stale(task, queue)
-  if not task or is_final(task) or taken[task.id] then return true end
-  if task.state.status == 'IN_PROGRESS' then return call('SISMEMBER', queue.inprog, task.id) == 1 end
-  if task.state.location == 'DELAYED_ZSET' then
-    local visible_at = call('ZSCORE', queue.delayed, task.id)
-    if visible_at and visible_at * 1000 > now then return true end
-    remove('ZREM', queue.delayed, task.id)
-  end
-  return false
-end
 
 -- Whether the record names the queue it was found in, and if not, whether that queue has the same keys.
 -- If it has not, the task goes where it belongs.
@@ -29,6 +18,7 @@ local function belongs(task, queue)
     return false, true
   end
   arrive(other, task.id, priority_of(task))
+  moved = moved + 1
   return false, false
 end
 
@@ -53,7 +43,7 @@ local function take(queue, count, out)
       local task, unreadable = load(id)
       if unreadable then
         quarantine(id, queue)
-      elseif not is_stale(task, queue) then
+      elseif not taken[id] and not is_stale(task, queue) then
         local here, taken_over = belongs(task, queue)
         if taken_over then return false end
         if here then
@@ -80,31 +70,38 @@ local function repair(queue, count)
   moved = moved + expire(queue, limit, now)
 end
 
-local function take_named(tenant, from, to, count, out)
-  for n = from, to do
-    local queue = queue_of(ARGV[n], tenant)
+-- What has to be done before anything is taken from the queues of a group: nothing that was taken is
+-- anybody's until the script has come to its end.
+local function prepare(group)
+  local limit = max(REPAIR_LIMIT, group.count)
+  if group.any then
+    moved = moved + repair_tenant('due', group.tenant, limit, now)
+      + repair_tenant('expiring', group.tenant, limit, now)
+    return
+  end
+  for _, queue in ipairs(group.queues) do
     if queue.unsharded then
-      -- What is there is brought to the shard, and is claimed from it.
-      repair(queue.unsharded, count)
-      take(queue.unsharded, count, out)
-      flush()
+      repair(queue.unsharded, group.count)
+      moved = moved + bring(queue.unsharded, limit)
     end
-    repair(queue, count)
-    if #out < count then take(queue, count - #out, out) end
+    repair(queue, group.count)
+  end
+end
+
+local function take_named(group, out)
+  for _, queue in ipairs(group.queues) do
+    if #out < group.count then take(queue, group.count - #out, out) end
   end
 end
 
 -- From every queue of a tenant in turn, the one first that was served longest ago.
-local function take_any(tenant, count, out)
-  local limit = max(REPAIR_LIMIT, count)
-  moved = moved + repair_tenant('due', tenant, limit, now)
-    + repair_tenant('expiring', tenant, limit, now)
-  local ready, turn = 'codeq:x:ready:' .. tenant, 0
-  while #out < count and patience > 0 do
+local function take_any(group, out)
+  local ready, turn = 'codeq:x:ready:' .. group.tenant, 0
+  while #out < group.count and patience > 0 do
     local base = first(ready)
     if not base then return end
     local queue = queue_at(base)
-    if not queue then
+    if not queue or queue.ready ~= ready then
       call('ZREM', ready, base)
     elseif take(queue, 1, out) then
       turn = turn + 1
@@ -113,10 +110,10 @@ local function take_any(tenant, count, out)
   end
 end
 
--- Hands tasks to the requests in their order, and notes what to answer.
-local function deliver(out, from, requests, handed)
-  local next_task = 1
-  for n = from, from + 4 * (requests - 1), 4 do
+-- Hands tasks to the requests of a group in their order, and notes what to answer.
+local function deliver(group, handed)
+  local next_task, out = 1, group.out
+  for n = group.from, group.to, 4 do
     local worker, worker_json, most = ARGV[n], ARGV[n + 1], tonumber(ARGV[n + 2])
     local lease = lease_of(worker, worker_json, now + tonumber(ARGV[n + 3]))
     local last = min(next_task + most - 1, #out)
@@ -133,23 +130,30 @@ local function deliver(out, from, requests, handed)
   end
 end
 
-local handed = {}
+local groups = {}
 local n = FIRST
 while n <= #ARGV do
-  local tenant, commands = ARGV[n], tonumber(ARGV[n + 1])
-  local first_command, last_command = n + 2, n + 1 + commands
-  local requests = tonumber(ARGV[last_command + 1])
-  n = last_command + 2
-  local count, out = 0, {}
-  for m = n, n + 4 * (requests - 1), 4 do count = count + tonumber(ARGV[m + 2]) end
-  if commands > 0 then
-    take_named(tenant, first_command, last_command, count, out)
-  else
-    take_any(tenant, count, out)
+  local commands = tonumber(ARGV[n + 1])
+  local from = n + 3 + commands
+  local group = { tenant = ARGV[n], any = commands == 0, queues = {}, count = 0, out = {},
+    from = from, to = from + 4 * (tonumber(ARGV[from - 1]) - 1) }
+  for m = n + 2, n + 1 + commands do
+    group.queues[#group.queues + 1] = queue_of(ARGV[m], group.tenant)
   end
-  deliver(out, n, requests, handed)
-  n = n + 4 * requests
+  for m = group.from, group.to, 4 do group.count = group.count + tonumber(ARGV[m + 2]) end
+  groups[#groups + 1] = group
+  n = group.to + 4
 end
+
+for _, group in ipairs(groups) do prepare(group) end
+for _, group in ipairs(groups) do
+  patience = floor(PATIENCE / #groups)
+  if group.any then take_any(group, group.out) else take_named(group, group.out) end
+end
+local handed = {}
+for _, group in ipairs(groups) do deliver(group, handed) end
+-- Where a task was brought that belongs there, there is something to claim again.
+for _, queue in ipairs(arrivals) do call('ZADD', queue.ready, 'NX', 0, queue.base) end
 
 local _, due = first('codeq:x:due')
 local _, deadline = first('codeq:x:expiring')

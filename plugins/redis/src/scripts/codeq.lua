@@ -60,7 +60,10 @@ local function queue_of(command, tenant)
   local shard = call('HGET', SHARDS, owner)
   if shard then
     queue = known(shard, command, tenant, true)
-    queue.unsharded = known(base, command, tenant, call('HGET', QUEUES, base) == owner)
+    local holder = call('HGET', QUEUES, base)
+    if not holder or holder == owner then
+      queue.unsharded = known(base, command, tenant, holder == owner)
+    end
     by_owner[owner] = queue
     return queue
   end
@@ -129,10 +132,11 @@ local function reset(key, member, at)
   if at then call('ZADD', key, whole(at), member) else call('ZREM', key, member) end
 end
 
--- Makes a shard of codeQ's the place of a queue.
+-- Makes a shard of codeQ's the place of a queue. codeQ has each queue in one; what is in another one,
+-- because it was moved, is brought here.
 local function adopt_shard(base, command, tenant)
   local queue = known(base, command, tenant, false)
-  call('HSET', SHARDS, queue.owner, base)
+  call('HSETNX', SHARDS, queue.owner, base)
   register(queue)
   return queue
 end

@@ -10,6 +10,10 @@ local function home(task, found_in)
   local queue = task.home
   if queue then return queue end
   local command, tenant = command_of(task), task.state.tenant
+  if not command then
+    task.home = found_in or queue_of('', tenant)
+    return task.home
+  end
   local of_tenant = homes[tenant]
   if not of_tenant then
     of_tenant = {}

@@ -108,19 +108,24 @@ local function parse(id, text) return own(id, text) or foreign(id, text) end
 
 local COMMAND, PAYLOAD = '","command":"', '","payload":"'
 
+-- Nothing if somebody has spoiled the part of the record that never changes; the host finds that out, too.
 local function command_of(task)
   local command = task.command
   if command then return command end
   local from = find(task.head, COMMAND, 1, true)
   local to = from and find(task.head, PAYLOAD, from, true)
   command = to and sub(task.head, from + #COMMAND, to - 1)
-  if not command or find(command, '[\\"]') then command = text_of(scan(task.head .. '}'), 'command') end
+  if not command or find(command, '[\\"]') then
+    local object = scan(task.head .. '}')
+    command = object and text_of(object, 'command')
+  end
   task.command = command
   return command
 end
 
 local function priority_of(task)
-  local priority = task.priority or number_of(scan(task.head .. '}'), 'priority') or 0
+  local object = not task.priority and scan(task.head .. '}')
+  local priority = task.priority or object and number_of(object, 'priority') or 0
   return max(0, min(9, floor(priority)))
 end
 
@@ -170,8 +175,8 @@ local function load(id)
 end
 
 -- What is to be written. Nothing of a script is undone if the server refuses a command in the middle of
--- it, because of the type of a key: so ids are put into their new places first, records are written
--- when that went well, and only then are ids taken out of their old places.
+-- it, because of the type of a key: so keys are looked at first; then ids are put into their new places,
+-- records are written, and only then are ids taken out of their old places.
 local additions, added_to, results, records, retained = {}, {}, {}, {}, {}
 local leases, removals, removed_from, trims, unlisted = {}, {}, {}, {}, {}
 local occupied, vacated = {}, {}
@@ -197,7 +202,22 @@ local function remove(command, key, id)
   args[#args + 1] = id
 end
 
+-- What tells whether a key is of the type that a command wants.
+local LOOK = { LPUSH = 'LLEN', ZADD = 'ZCARD', SADD = 'SCARD' }
+
+-- Fails while nothing is written yet, if something could not be.
+local function look()
+  for _, args in ipairs(added_to) do call(LOOK[args.command], args.key) end
+  for _, queue in ipairs(occupied) do
+    call('SCARD', queue.inprog)
+    call('ZCARD', queue.deadlines)
+  end
+  if results[1] then call('HLEN', RESULTS) end
+  if retained[1] then call('ZCARD', RETENTION) end
+end
+
 local function flush()
+  look()
   for _, args in ipairs(added_to) do bulk(call, args.command, args.key, args) end
   for _, queue in ipairs(occupied) do
     bulk(call, 'SADD', queue.inprog, queue.occupied)

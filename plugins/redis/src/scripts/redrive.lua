@@ -10,9 +10,9 @@ for n = FIRST, #ARGV, 2 do
   else
     local queue = home(task)
     local buried = task.state.status == 'FAILED'
-      and (task.state.location == 'DLQ_SET' or call('SISMEMBER', dead_letters(queue), task.id) == 1)
+      and (task.state.location == 'DLQ_SET' or is_exhumable(task, queue))
     if buried then
-      remove('SREM', dead_letters(queue), task.id)
+      exhume(task, queue)
       local awoke = release(task, queue, now, { attempts = 0, failure = '' })
       say('+', task.text, '0', awoke and '1' or '0')
     else

@@ -83,9 +83,45 @@ local function adopt(queue, limit)
   end
 end
 
+-- Whether an id that is in a pending list is not claimable after all.
+local function is_stale(task, queue)
+  if not task or is_final(task) then return true end
+  if task.state.status == 'IN_PROGRESS' then return call('SISMEMBER', queue.inprog, task.id) == 1 end
+  if task.state.location == 'DELAYED_ZSET' then
+    local visible_at = call('ZSCORE', queue.delayed, task.id)
+    if visible_at and visible_at * 1000 > now then return true end
+    remove('ZREM', queue.delayed, task.id)
+  end
+  return false
+end
+
+-- Brings ready tasks from keys that are no longer their queue's to where they belong. Answers how many.
+local function bring(queue, limit)
+  local moved, looked_at = 0, 0
+  for priority = 9, 0, -1 do
+    local list = queue.pending .. priority
+    local ids = looked_at < limit and call('LRANGE', list, -(limit - looked_at), -1) or {}
+    if ids[1] then fetch(ids) end
+    for n = #ids, 1, -1 do
+      local task, unreadable = load(ids[n])
+      if unreadable then
+        quarantine(ids[n], queue)
+      elseif not is_stale(task, queue) then
+        arrive(home(task, queue), ids[n], priority_of(task))
+        moved = moved + 1
+      end
+    end
+    trims[list] = #ids > 0 and #ids or nil
+    looked_at = looked_at + #ids
+  end
+  flush()
+  return moved
+end
+
 -- Makes a queue known as it is, whoever filled it.
 local function notice(queue)
   register(queue)
+  if queue_of(queue.command, queue.tenant) ~= queue then bring(queue, REPAIR_LIMIT) end
   if not is_empty(queue) then call('ZADD', queue.ready, 'NX', 0, queue.base) end
   adopt(queue, REPAIR_LIMIT)
   local due, deadline = next_due(queue), next_deadline(queue)
@@ -122,7 +158,9 @@ local function expire(queue, limit, til)
         remove('ZREM', queue.deadlines, id)
       else
         -- codeQ died between taking the task and writing its lease.
-        if task and task.state.status == 'PENDING' and not call('ZSCORE', queue.delayed, id) then
+        local delayed = call('ZSCORE', queue.delayed, id)
+          or (task and call('ZSCORE', home(task, queue).delayed, id))
+        if task and task.state.status == 'PENDING' and not delayed then
           release(task, home(task, queue), now)
           taken = taken + 1
         end

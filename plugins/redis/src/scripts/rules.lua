@@ -19,7 +19,7 @@ local function fence(id, tenant, worker, attempt)
   if unreadable then return nil, 'CORRUPT' end
   local state = task and task.state
   if not task or state.tenant ~= tenant then return nil, 'NOT_FOUND' end
-  if state.status == 'PENDING' and lease_holder(id) == worker then
+  if state.status == 'PENDING' and task.text == texts[id] and lease_holder(id) == worker then
     -- A codeQ server that moved it to the ready tasks wrote its record after it was claimed here.
     state = changed(state, { status = 'IN_PROGRESS', worker = worker, attempts = state.attempts + 1 })
     task.state = state
@@ -74,6 +74,7 @@ local function leave(task, queue)
     queue.vacated, vacated[#vacated + 1] = ids, queue
   end
   ids[#ids + 1] = task.id
+  if queue.unsharded then leave(task, queue.unsharded) end
 end
 
 -- Puts a task back into its queue, in its state but for `changes`. Answers whether the queue had no
@@ -116,6 +117,20 @@ local function retry_or_bury(task, queue, delay, reason)
   return delay, release(task, queue, now + delay, { failure = failure })
 end
 
+-- Takes a task out of the dead letters.
+local function exhume(task, queue)
+  for _, places in ipairs({ queue, queue.unsharded }) do
+    remove('SREM', dead_letters(places), task.id)
+  end
+end
+
+local function is_exhumable(task, queue)
+  for _, places in ipairs({ queue, queue.unsharded }) do
+    if call('SISMEMBER', dead_letters(places), task.id) == 1 then return true end
+  end
+  return false
+end
+
 -- Takes a task out of whatever place it is in.
 local function withdraw(task, queue)
   local state = task.state
@@ -124,9 +139,9 @@ local function withdraw(task, queue)
       local n = #unlisted
       unlisted[n + 1], unlisted[n + 2] = queue.pending .. priority_of(task), task.id
     end
-    remove('ZREM', queue.delayed, task.id)
+    for _, places in ipairs({ queue, queue.unsharded }) do remove('ZREM', places.delayed, task.id) end
   end
-  if state.status == 'FAILED' then remove('SREM', dead_letters(queue), task.id) end
+  if state.status == 'FAILED' then exhume(task, queue) end
   leave(task, queue)
 end
 

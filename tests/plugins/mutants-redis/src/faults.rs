@@ -54,7 +54,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         rule: "corrupt-data",
         changes: &[(
             "reply.rs",
-            r#"            record::report_unreadable(&unreadable.text()?);"#,
+            r#"            record::report_unreadable(&String::from_utf8_lossy(&unreadable.bytes()?));"#,
             r#"            let id = unreadable.text()?;
             record::report_unreadable(&id);
             if FAULTY {
