@@ -4,6 +4,7 @@
 //! its handle is dropped, also when the test panics.
 //!
 //! - [`Redis`]: a redis-server.
+//! - [`Cluster`]: three masters that share slots among them, with or without replicas.
 //! - [`SentinelGroup`]: a master with two replicas, and three Sentinels that watch over them.
 //!
 //! ```no_run
@@ -18,11 +19,13 @@
     reason = "a test that has no server fails"
 )]
 
+mod cluster;
 mod redis_server;
 mod sentinel_group;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
+pub use cluster::Cluster;
 pub use redis_server::Redis;
 pub use sentinel_group::SentinelGroup;
 
