@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A host and a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Address {
     /// A name or an IP address, that without brackets.
     pub(crate) host: String,
@@ -20,6 +20,14 @@ impl Address {
         let plain = !host.is_empty() && !host.contains(['/', '@', ' ']);
         let unbracketed_ipv6 = bracketed.is_none() && host.contains(':');
         (plain && !unbracketed_ipv6).then(|| Address { host: host.to_owned(), port })
+    }
+
+    /// Reads where a node of a cluster says that another one is, without brackets; `node` is where it is
+    /// itself, as it leaves out a host that it does not know.
+    pub(crate) fn redirected(text: &str, node: &Address) -> Option<Address> {
+        let (host, port) = text.rsplit_once(':')?;
+        let host = if matches!(host, "" | "?") { &node.host } else { host };
+        Some(Address { host: host.to_owned(), port: port.parse().ok()? })
     }
 }
 
@@ -39,6 +47,16 @@ mod tests {
         let address = Address::parse("[::1]:6379").unwrap();
         assert_eq!((address.host.as_str(), address.port), ("::1", 6379));
         assert_eq!(address.to_string(), "[::1]:6379");
+    }
+
+    #[test]
+    fn a_redirect_has_no_brackets_and_perhaps_no_host() {
+        let node = Address { host: "h".into(), port: 1 };
+        let to = |text| Address::redirected(text, &node).unwrap().to_string();
+        assert_eq!(
+            [to("::1:7000"), to("10.0.0.1:7"), to(":7")],
+            ["[::1]:7000", "10.0.0.1:7", "h:7"]
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use codeq_plugin::{Context, Error, Instant, Millis, Result};
 use jiff::{Timestamp, tz::TimeZone};
 use redis::Cmd;
 
-use crate::scripts::Script;
+use crate::{keys::Scope, scripts::Script};
 
 /// What every script is told about this host and its rules.
 pub(crate) struct Caller {
@@ -31,12 +31,18 @@ impl Caller {
         &self.context.rules
     }
 
+    /// At most how many tasks are repaired in one go.
+    pub(crate) fn repair_limit(&self) -> u32 {
+        self.context.repair_limit.max(1)
+    }
+
     /// Begins a call of `script`.
-    pub(crate) fn call(&self, script: &'static Script) -> Call {
+    pub(crate) fn call(&self, script: &'static Script, scope: &Scope) -> Call {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(script.hash.as_str()).arg(0);
+        let keys = scope.keys();
+        command.arg(script.form(scope.layout()).hash()).arg(keys.len()).arg(keys);
         let rules = self.rules();
-        Call { script, command }
+        let call = Call { script, command }
             .text(&self.instance)
             .number(self.zone.to_offset(Timestamp::now()).seconds())
             .number(rules.max_attempts)
@@ -46,7 +52,8 @@ impl Caller {
             .millis(rules.retention)
             .millis(rules.idempotency_window)
             .number(fastrand::i32(0..))
-            .number(self.context.repair_limit.max(1))
+            .number(self.repair_limit());
+        scope.about().iter().fold(call, |call, about| call.text(about))
     }
 }
 

@@ -7,7 +7,7 @@ use codeq_plugin::{
 use crate::{backend::Backend, call::Call, record, reply::Reply, scripts};
 
 /// At most how many tasks one claim takes, so that no claim keeps the server for itself.
-const MOST_CLAIMED: u32 = 1000;
+pub(crate) const MOST_CLAIMED: u32 = 1000;
 
 /// A claim, and what it got so far.
 struct Taker {
@@ -17,6 +17,15 @@ struct Taker {
 
 impl Backend {
     pub(crate) async fn claim(&self, claims: Vec<Claim>) -> Answers<Claimed> {
+        let (taken, moved) = self.take(claims).await?;
+        Ok(reported(taken, moved))
+    }
+
+    /// Claims, and tells separately what was moved for all of them.
+    pub(crate) async fn take(
+        &self,
+        claims: Vec<Claim>,
+    ) -> Result<(Vec<Result<Batch<Boxed<Task>>>>, Moved)> {
         let checked = claims.into_iter().map(|claim| match rules::check_lease(claim.lease) {
             Ok(()) => Ok(Taker { claim, tasks: Batch::default() }),
             Err(error) => Err(error),
@@ -35,12 +44,7 @@ impl Backend {
             }
             first = false;
         }
-        let mut moved = Some(moved);
-        let mut claimed = |taker: Taker| Claimed {
-            tasks: taker.tasks,
-            moved: moved.take().unwrap_or_default().reported(),
-        };
-        Ok(takers.into_iter().map(|taker| taker.map(&mut claimed)).collect())
+        Ok((takers.into_iter().map(|taker| taker.map(|taker| taker.tasks)).collect(), moved))
     }
 
     /// Claims what takers lack. Answers those who were handed a record that cannot be read, which is out
@@ -65,7 +69,7 @@ impl Backend {
         if !unreadable.is_empty() {
             let mut call = self.call(&scripts::QUARANTINE);
             for id in &unreadable {
-                record::report_unreadable(&String::from_utf8_lossy(id));
+                record::report_unreadable(self.scope.tasks(), &String::from_utf8_lossy(id));
                 call = call.bytes(id);
             }
             // If that fails, they come back when their leases are over, and are met again.
@@ -75,6 +79,16 @@ impl Backend {
         }
         Ok(unlucky)
     }
+}
+
+/// What each claim got; the first one also tells what was moved on the way.
+pub(crate) fn reported(
+    taken: Vec<Result<Batch<Boxed<Task>>>>,
+    moved: Moved,
+) -> Vec<Result<Claimed>> {
+    let mut moved = Some(moved);
+    let mut claimed = |tasks| Claimed { tasks, moved: moved.take().unwrap_or_default().reported() };
+    taken.into_iter().map(|taken| taken.map(&mut claimed)).collect()
 }
 
 /// Takers that want the same, each group in the order in which they came.
@@ -131,7 +145,7 @@ fn read_claimed(
     Ok(())
 }
 
-fn add_moved(moved: &mut Moved, more: Moved) {
+pub(crate) fn add_moved(moved: &mut Moved, more: Moved) {
     moved.count += more.count;
     moved.arrivals.extend(more.arrivals);
     moved.expired.extend(more.expired);

@@ -19,6 +19,9 @@ pub struct Config {
     /// Where Sentinels listen, each as `host:port`, which know where the server is; if there are any,
     /// `addr` is not used.
     pub sentinels: Vec<String>,
+    /// Where nodes of a cluster listen, each as `host:port`, which know the others; with the key layout
+    /// `cluster`.
+    pub nodes: Vec<String>,
     /// The name of the master, as the Sentinels know it.
     pub sentinel_master: String,
     /// The user to log in as with the Sentinels; empty for their default user.
@@ -62,6 +65,8 @@ pub(crate) enum Place {
         addresses: Vec<Address>,
         master: String,
     },
+    /// The nodes of a cluster, some of which are these.
+    Nodes(Vec<Address>),
 }
 
 impl Config {
@@ -74,9 +79,6 @@ impl Config {
         in_range("threads", self.threads, 1, MOST_THREADS)?;
         if self.db < 0 {
             return Err(invalid("db", self.db, "write a number from 0 on"));
-        }
-        if self.key_layout != "codeq" {
-            return Err(invalid("keyLayout", &self.key_layout, "write `codeq`"));
         }
         if self.password.is_empty() && !self.username.is_empty() {
             return Err(invalid("username", &self.username, "it needs a `password` beside it"));
@@ -124,6 +126,40 @@ impl Config {
             "persistenceConfig leads to no server: see its addr, socket and sentinels"
         };
         Error::invalid_config(failure).because(error)
+    }
+
+    /// Checks that the settings of a cluster fit together; answers its nodes if there is one.
+    fn cluster(&self) -> Result<Option<Place>> {
+        match self.key_layout.as_str() {
+            "cluster" => {}
+            "codeq" => {
+                return match self.nodes.first() {
+                    Some(node) => {
+                        Err(invalid("nodes", node, "it needs `keyLayout: cluster` beside it"))
+                    }
+                    None => Ok(None),
+                };
+            }
+            other => return Err(invalid("keyLayout", other, "write `codeq` or `cluster`")),
+        }
+        let defaults = Config::default();
+        let addr = if self.addr == defaults.addr { "" } else { &self.addr };
+        let db = if self.db == 0 { String::new() } else { self.db.to_string() };
+        let sentinel = self.sentinels.first().map_or("", String::as_str);
+        for (key, value) in
+            [("addr", addr), ("socket", &self.socket), ("sentinels", sentinel), ("db", &db)]
+        {
+            if !value.is_empty() {
+                let remedy = "leave it out; with `keyLayout: cluster` there are only `nodes`, and \
+                              their database 0";
+                return Err(invalid(key, value, remedy));
+            }
+        }
+        if self.nodes.is_empty() {
+            let remedy = "it needs `nodes` beside it, a list of host:port";
+            return Err(invalid("keyLayout", "cluster", remedy));
+        }
+        Ok(Some(Place::Nodes(addresses("nodes", &self.nodes, "redis-1:6379")?)))
     }
 
     /// Checks that the settings of Sentinels fit together.
@@ -193,6 +229,9 @@ impl Config {
 
     /// What the server is called in messages.
     pub(crate) fn server(&self) -> String {
+        if !self.nodes.is_empty() {
+            return self.nodes.join(", ");
+        }
         if !self.sentinels.is_empty() {
             let (name, sentinels) = (&self.sentinel_master, self.sentinels.join(", "));
             return format!("master `{name}` of the Sentinels {sentinels}");
@@ -201,12 +240,13 @@ impl Config {
     }
 
     fn configured_place(&self) -> Result<Place> {
+        if let Some(cluster) = self.cluster()? {
+            self.check_sentinels()?;
+            return Ok(cluster);
+        }
         self.check_sentinels()?;
         if !self.sentinels.is_empty() {
-            let addresses = self.sentinels.iter().enumerate().map(|(n, text)| {
-                address(&format!("sentinels[{n}]"), text, "sentinel.example.org:26379")
-            });
-            let addresses = addresses.collect::<Result<_>>()?;
+            let addresses = addresses("sentinels", &self.sentinels, "sentinel.example.org:26379")?;
             return Ok(Place::Sentinels { addresses, master: self.sentinel_master.clone() });
         }
         if self.socket.is_empty() {
@@ -225,6 +265,7 @@ impl Default for Config {
             addr: "localhost:6379".into(),
             socket: String::new(),
             sentinels: Vec::new(),
+            nodes: Vec::new(),
             sentinel_master: String::new(),
             sentinel_username: String::new(),
             sentinel_password: String::new(),
@@ -250,6 +291,7 @@ impl fmt::Debug for Config {
             .field("addr", &self.addr)
             .field("socket", &self.socket)
             .field("sentinels", &self.sentinels)
+            .field("nodes", &self.nodes)
             .field("sentinel_master", &self.sentinel_master)
             .field("sentinel_username", &self.sentinel_username)
             .field("sentinel_password", &masked(&self.sentinel_password))
@@ -286,6 +328,11 @@ fn login(username: &str, password: &str) -> RedisConnectionInfo {
 fn address(key: &str, text: &str, such_as: &str) -> Result<Address> {
     let remedy = || format!("write host:port, such as `{such_as}`");
     Address::parse(text).ok_or_else(|| invalid(key, text, &remedy()))
+}
+
+fn addresses(key: &str, texts: &[String], such_as: &str) -> Result<Vec<Address>> {
+    let addresses = texts.iter().enumerate();
+    addresses.map(|(n, text)| address(&format!("{key}[{n}]"), text, such_as)).collect()
 }
 
 fn read(key: &str, path: &str) -> Result<Vec<u8>> {
@@ -374,8 +421,8 @@ mod tests {
         );
         let config = Config { tls: true, socket: "/s".into(), ..Config::default() };
         assert!(refusal(config).contains("persistenceConfig.tls is `true`"));
-        let config = Config { key_layout: "cluster".into(), ..Config::default() };
-        assert!(refusal(config).contains("persistenceConfig.keyLayout is `cluster`"));
+        let config = Config { key_layout: "other".into(), ..Config::default() };
+        assert!(refusal(config).contains("persistenceConfig.keyLayout is `other`"));
     }
 
     #[test]
@@ -409,6 +456,39 @@ mod tests {
             let said = refusal(config);
             assert!(said.starts_with(&format!("persistenceConfig.sentinel{key} is ")), "{said}");
             assert!(said.ends_with("it needs `sentinels` beside it"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_goes_with_its_nodes_and_nothing_else() {
+        let cluster = || Config {
+            key_layout: "cluster".into(),
+            nodes: vec!["n1:6379".into(), "[::1]:6379".into()],
+            ..Config::default()
+        };
+        let Place::Nodes(addresses) = cluster().place().unwrap() else { panic!() };
+        assert_eq!((addresses.len(), addresses[1].port), (2, 6379));
+        assert_eq!(cluster().server(), "n1:6379, [::1]:6379");
+
+        let config = Config { nodes: vec!["n1:1".into(), "n2".into()], ..cluster() };
+        assert!(refusal(config).starts_with("persistenceConfig.nodes[1] is `n2`: write host:port"));
+        let config = Config { nodes: Vec::new(), ..cluster() };
+        assert!(
+            refusal(config).starts_with("persistenceConfig.keyLayout is `cluster`: it needs `no")
+        );
+        let config = Config { key_layout: "codeq".into(), ..cluster() };
+        assert!(
+            refusal(config).starts_with("persistenceConfig.nodes is `n1:6379`: it needs `keyLa")
+        );
+        for (key, config) in [
+            ("addr", Config { addr: "h:1".into(), ..cluster() }),
+            ("socket", Config { socket: "/s".into(), ..cluster() }),
+            ("sentinels", Config { sentinels: vec!["s:1".into()], ..cluster() }),
+            ("db", Config { db: 1, ..cluster() }),
+            ("sentinelMaster", Config { sentinel_master: "m".into(), ..cluster() }),
+        ] {
+            let said = refusal(config);
+            assert!(said.starts_with(&format!("persistenceConfig.{key} is ")), "{said}");
         }
     }
 }

@@ -74,7 +74,7 @@ impl Backend {
     async fn discover_from(&self, cursor: &str) -> Result<Option<String>> {
         let mut scan = redis::cmd("SCAN");
         scan.arg(cursor).arg("MATCH").arg("codeq:q:*").arg("COUNT").arg(KEYS_PER_STEP);
-        let found = self.connection.send("scan", &scan, None).await?;
+        let found = self.connection.send("scan", None, &scan, None).await?;
         let (cursor, keys) = <(String, Vec<String>)>::from_redis_value(found).map_err(|error| {
             Error::internal("the answer to a scan cannot be read").because(&error)
         })?;

@@ -7,7 +7,7 @@ use codeq_plugin::{Arrival, Error, Event, List, Queue, Result, TaskKey};
 use redis::Msg;
 use tokio::time::sleep;
 
-use crate::{backend::Backend, connection::Attempts, link::Messages};
+use crate::{backend::Core, link::Messages, server::Attempts};
 
 /// The connection for messages.
 #[derive(Default)]
@@ -23,7 +23,7 @@ const CHANNEL: &str = "codeq:x:events";
 /// How many messages are answered at once.
 const MOST_MESSAGES: usize = 1000;
 
-impl Backend {
+impl Core {
     /// Waits for events of others. `Unavailable` once after each loss: what happened meanwhile is not
     /// known, so whoever waits for something should look for it.
     pub(crate) async fn await_events(&self) -> Result<List<Event>> {

@@ -1,6 +1,6 @@
 //! What went wrong between this plugin and the server, as the interface's errors.
 
-use std::io;
+use std::{io, time::Duration};
 
 use codeq_plugin::Error;
 use redis::{ErrorKind, RedisError};
@@ -83,8 +83,42 @@ pub(crate) fn of_operation(error: &RedisError, addr: &str, what: &str) -> Error 
     failure.because(&io::Error::other(text))
 }
 
+/// Why a cluster could not do something for as long as it was asked to.
+pub(crate) fn of_moving(error: &RedisError, addr: &str, what: &str) -> Error {
+    Error::unavailable(format!(
+        "redis at {addr} could not do {what}: its keys are on their way to another node, or the cluster \
+         is down; see `CLUSTER INFO` there"
+    ))
+    .because(&io::Error::other(said(error)))
+}
+
+/// The error of an operation that was not answered in its time.
+pub(crate) fn too_late(addr: &str, what: &str, time: Duration) -> Error {
+    Error::timeout(format!(
+        "redis at {addr} did not answer {what} within {} ms: look whether it hangs, or raise \
+         persistenceConfig.commandTimeoutMs",
+        time.as_millis()
+    ))
+}
+
+/// The error for the key layout `codeq` with a cluster.
+pub(crate) fn is_a_node(addr: &str) -> Error {
+    Error::invalid_config(format!(
+        "persistenceConfig.keyLayout is `codeq`, and redis at {addr} is a node of a cluster, which cannot \
+         run scripts over codeQ's keys: write `cluster`, and the nodes into persistenceConfig.nodes"
+    ))
+}
+
+/// The error for the key layout `cluster` without a cluster.
+pub(crate) fn is_no_node(addr: &str) -> Error {
+    Error::invalid_config(format!(
+        "persistenceConfig.keyLayout is `cluster`, and redis at {addr} is not a node of a cluster: write \
+         `codeq`, and the server into persistenceConfig.addr, or start it with `cluster-enabled yes`"
+    ))
+}
+
 /// Why the store could not be opened.
-fn of_opening(error: &RedisError, addr: &str) -> Error {
+pub(crate) fn of_opening(error: &RedisError, addr: &str) -> Error {
     let text = said(error);
     let failure = if is_refused_login(error) {
         Error::invalid_config(format!(

@@ -17,7 +17,7 @@ use codeq_plugin::{
 use futures_util::future::BoxFuture;
 use tokio::{sync::oneshot, time::timeout};
 
-use crate::backend::Backend;
+use crate::operations::Operations;
 
 /// How many scripts of a kind are on their way at most: while the server runs one, the next is made.
 const ON_THEIR_WAY: usize = 2;
@@ -38,7 +38,7 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    pub(crate) fn new(backend: &Arc<Backend>) -> Lanes {
+    pub(crate) fn new(backend: &Arc<Operations>) -> Lanes {
         Lanes {
             get: Lane::new("get", backend, |backend, ids| {
                 Box::pin(async move { backend.get(ids).await })
@@ -86,14 +86,14 @@ impl Item for Claim {
     }
 }
 
-type Operation<I, A> = fn(Arc<Backend>, Vec<I>) -> BoxFuture<'static, Answers<A>>;
+type Operation<I, A> = fn(Arc<Operations>, Vec<I>) -> BoxFuture<'static, Answers<A>>;
 
 /// The calls of one kind.
 pub(crate) struct Lane<I, A>(Arc<Inner<I, A>>);
 
 struct Inner<I, A> {
     name: &'static str,
-    backend: Arc<Backend>,
+    backend: Arc<Operations>,
     operation: Operation<I, A>,
     waiting: Mutex<Waiting<I, A>>,
 }
@@ -112,7 +112,11 @@ struct Call<I, A> {
 }
 
 impl<I: Item, A: Send + 'static> Lane<I, A> {
-    fn new(name: &'static str, backend: &Arc<Backend>, operation: Operation<I, A>) -> Lane<I, A> {
+    fn new(
+        name: &'static str,
+        backend: &Arc<Operations>,
+        operation: Operation<I, A>,
+    ) -> Lane<I, A> {
         let waiting = Mutex::new(Waiting { calls: VecDeque::new(), tasks: 0, on_their_way: 0 });
         Lane(Arc::new(Inner { name, backend: Arc::clone(backend), operation, waiting }))
     }

@@ -7,7 +7,7 @@ use futures_util::{
     future::{Either, select},
 };
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, Msg, RedisError, Value,
+    AsyncConnectionConfig, Client, Cmd, Msg, Pipeline, RedisError, Value,
     aio::{MultiplexedConnection, PubSubSink, PubSubStream},
 };
 use tokio::{sync::watch, time::timeout};
@@ -29,6 +29,22 @@ impl Link {
     pub(crate) async fn send(&mut self, command: &Cmd) -> Result<Value, RedisError> {
         // Errors may hide inside a value.
         self.0.send_packed_command(command).await.and_then(Value::extract_error)
+    }
+
+    /// Sends a command; with `asking` to a node that is about to get the keys, which wants to be told
+    /// just before it that it was asked for.
+    pub(crate) async fn send_as(
+        &mut self,
+        command: &Cmd,
+        asking: bool,
+    ) -> Result<Value, RedisError> {
+        if !asking {
+            return self.send(command).await;
+        }
+        let mut both = Pipeline::with_capacity(2);
+        both.cmd("ASKING").add_command(command.clone());
+        let mut answers = self.0.send_packed_commands(&both, 0, 2).await?;
+        answers.pop().unwrap_or(Value::Nil).extract_error()
     }
 }
 

@@ -16,6 +16,10 @@ use crate::{backend::Backend, record, reply::Reply, scripts};
 const MOST_LOOKED_AT: u32 = 1000;
 
 impl Backend {
+    pub(crate) async fn list(&self, list: ListTasks) -> Result<Page> {
+        self.page(&list).await
+    }
+
     pub(crate) async fn page(&self, list: &ListTasks) -> Result<Page> {
         let mut page = Page { cursor: list.cursor.clone(), ..Page::default() };
         if list.limit == 0 {
@@ -49,7 +53,7 @@ impl Backend {
 }
 
 /// The one place of one queue that a list is about, if it is about one.
-fn place_of(list: &ListTasks) -> Option<(&Text, &Text, Location)> {
+pub(crate) fn place_of(list: &ListTasks) -> Option<(&Text, &Text, Location)> {
     let command = list.command.as_ref().into_option()?;
     let tenant = list.tenant_id.as_ref().into_option()?;
     let place = match (list.location.into_option(), list.status.into_option()) {
@@ -98,7 +102,7 @@ fn location(name: &str) -> Option<Location> {
 }
 
 /// A cursor is what the script for that place made; no other gets to it.
-fn check_cursor(cursor: &str, place: Option<Location>) -> Result<()> {
+pub(crate) fn check_cursor(cursor: &str, place: Option<Location>) -> Result<()> {
     let is_number = |text: &String| text.parse::<f64>().is_ok_and(f64::is_finite);
     let parts: Option<Vec<String>> = serde_json::from_str(cursor).ok();
     let fits = parts.is_some_and(|parts| match place {

@@ -81,14 +81,15 @@ fn read_leniently(json: &[u8]) -> Option<Task> {
 /// The error for a task's record that cannot be read.
 pub(crate) fn unreadable(id: &str) -> Error {
     Error::corrupt(format!(
-        "the record of task `{id}` in the hash `codeq:tasks` cannot be read: mend or delete it"
+        "the record of task `{id}` in the hash `codeq:tasks` cannot be read (in a cluster \
+         it is in the hash `tasks` of its queue): mend or delete it"
     ))
 }
 
-/// Tells the operator of a task's record that cannot be read.
-pub(crate) fn report_unreadable(id: &str) {
+/// Tells the operator of a task's record in the hash `key` that cannot be read.
+pub(crate) fn report_unreadable(key: &str, id: &str) {
     tracing::error!(
-        key = "codeq:tasks",
+        key,
         id,
         "a task's record cannot be read; it is kept out of its queue: mend the record and the task \
          comes back within a minute, or delete it"

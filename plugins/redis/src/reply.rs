@@ -24,13 +24,14 @@ pub(crate) struct Answer<'a> {
 }
 
 impl Reply {
-    /// Reads what every script begins its answer with. Records that it could not read go to the log.
-    pub(crate) fn new(script: &'static str, value: Value) -> Result<Reply> {
+    /// Reads what every script begins its answer with. Records in the hash `tasks` that it could not read
+    /// go to the log.
+    pub(crate) fn new(script: &'static str, tasks: &str, value: Value) -> Result<Reply> {
         let mut outer = Reply::of(script, value)?;
         let now = outer.instant()?;
         let mut unreadable = outer.part()?;
         while !unreadable.is_empty() {
-            record::report_unreadable(&String::from_utf8_lossy(&unreadable.bytes()?));
+            record::report_unreadable(tasks, &String::from_utf8_lossy(&unreadable.bytes()?));
         }
         Ok(Reply { now, ..outer.part()? })
     }
@@ -126,7 +127,7 @@ impl Reply {
             let before = self.parts.len();
             let mut answer = Answer { reply: &mut self };
             let read = match tag.as_str() {
-                "+" | "created" | "found" => read(item, &mut answer, &tag),
+                "+" | "created" | "found" | "forbidden" => read(item, &mut answer, &tag),
                 code => Err(answer.refusal(code, name(item))?),
             };
             answers.push(read);

@@ -28,11 +28,11 @@ impl Backend {
 
     pub(crate) async fn get_result(&self, ids: Vec<Text>) -> Answers<Boxed<TaskResult>> {
         let mut command = redis::cmd("HMGET");
-        command.arg("codeq:results");
+        command.arg(self.scope.results());
         for id in &ids {
             command.arg(id.as_str());
         }
-        let found = self.connection.send("get_result", &command, None).await?;
+        let found = self.connection.send("get_result", self.scope.slot(), &command, None).await?;
         let found = Vec::<Option<Vec<u8>>>::from_redis_value(found)
             .map_err(|error| Error::internal("results cannot be read").because(&error))?;
         let missing = |id: &Text| Error::not_found(format!("task {id} has no result"));

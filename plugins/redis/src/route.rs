@@ -3,7 +3,7 @@
 //! Each ends in a [`Link`] for calls, or in [`Messages`], and says for how long that server is the one
 //! to talk to.
 
-use codeq_plugin::Result;
+use codeq_plugin::{Error, Result};
 use redis::Client;
 
 use crate::{
@@ -22,15 +22,15 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    /// Checks every setting, and begins what the route needs to have going on.
-    pub(crate) fn new(config: &Config) -> Result<Route> {
-        let place = config.place()?;
+    /// The way to a place, with what it needs to have going on.
+    pub(crate) fn new(place: Place, config: &Config) -> Result<Route> {
         let access = config.access()?;
         let unusable = |error| config.unusable(&error);
         let fixed = |client: Result<_, _>| Ok(Route::Fixed(Box::new(client.map_err(unusable)?)));
         match place {
             Place::Server(address) => fixed(access.to(&address)),
             Place::Socket(path) => fixed(access.to_socket(&path)),
+            Place::Nodes(_) => Err(Error::internal("a cluster has no server that has everything")),
             Place::Sentinels { addresses, master } => {
                 let sentinels = config.sentinel_access()?;
                 let clients = addresses.into_iter().map(|address| {

@@ -1,5 +1,5 @@
 //! The store as the host sees it. What workers and producers ask for all the time goes through the lanes,
-//! the rest straight to the backend.
+//! the rest straight to the operations.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use codeq_plugin::{
     Task, TaskKey, TaskResult, Text, Unregister,
 };
 
-use crate::{backend::Backend, config::Config, lanes::Lanes};
+use crate::{config::Config, lanes::Lanes, operations::Operations};
 
 /// A store in Redis or KVRocks.
 pub struct Redis {
-    backend: Arc<Backend>,
+    backend: Arc<Operations>,
     lanes: Lanes,
 }
 
@@ -27,7 +27,7 @@ impl AsyncPersistence for Redis {
     }
 
     async fn open(config: Config, context: Context) -> Result<Redis> {
-        let backend = Arc::new(Backend::open(&config, context).await?);
+        let backend = Arc::new(Operations::open(&config, context).await?);
         let lanes = Lanes::new(&backend);
         Ok(Redis { backend, lanes })
     }
@@ -102,7 +102,7 @@ impl AsyncTaskStorage for Redis {
     }
 
     async fn list(&self, list: ListTasks) -> Result<Page> {
-        self.backend.page(&list).await
+        self.backend.list(list).await
     }
 
     async fn redrive(&self, batch: Vec<TaskKey>) -> Answers<Returned> {

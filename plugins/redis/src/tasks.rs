@@ -67,11 +67,24 @@ impl Backend {
     }
 
     pub(crate) async fn enqueue(&self, batch: Vec<Enqueue>) -> Answers<Enqueued> {
+        let attempts = batch.into_iter().map(|enqueue| (enqueue, None)).collect();
+        let forbidden = || Error::internal("an attempt was forbidden that has no name");
+        let answers = self.try_to_enqueue(attempts).await?;
+        let made =
+            |answer: Result<Option<Enqueued>>| answer.and_then(|made| made.ok_or_else(forbidden));
+        Ok(answers.into_iter().map(made).collect())
+    }
+
+    /// Enqueues tasks, some in an attempt that somebody may have forbidden: nothing is made of those.
+    pub(crate) async fn try_to_enqueue(
+        &self,
+        batch: Vec<(Enqueue, Option<String>)>,
+    ) -> Answers<Option<Enqueued>> {
         let checked: Vec<_> =
-            batch.iter().map(|enqueue| rules::check_task(&enqueue.task)).collect();
+            batch.iter().map(|(enqueue, _)| rules::check_task(&enqueue.task)).collect();
         let mut call = self.call(&scripts::ENQUEUE);
         let mut sent: Vec<Enqueue> = Vec::new();
-        for (mut enqueue, checked) in batch.into_iter().zip(&checked) {
+        for ((mut enqueue, attempt), checked) in batch.into_iter().zip(&checked) {
             if checked.is_err() {
                 continue;
             }
@@ -92,6 +105,9 @@ impl Backend {
             if !enqueue.idempotency_key.is_empty() {
                 call = call.text("!").text(&enqueue.idempotency_key);
             }
+            if let Some(attempt) = &attempt {
+                call = call.text("?").text(attempt);
+            }
             call = call.number(task.priority).text(&task.id).text(&record::new_head(task));
             sent.push(enqueue);
         }
@@ -100,14 +116,17 @@ impl Backend {
             &sent,
             1,
             |enqueue| &enqueue.task.id,
-            |enqueue, answer, tag| {
-                if tag == "found" {
+            |enqueue, answer, tag| match tag {
+                "forbidden" => Ok(None),
+                "found" => {
                     let task = answer.leased_task(&enqueue.task.id)?;
-                    return Ok(Enqueued { task, created: false, awoke: false });
+                    Ok(Some(Enqueued { task, created: false, awoke: false }))
                 }
-                let mut task = enqueue.task.clone();
-                self.rules().enqueue(&mut task, enqueue.visible_at, answer.now());
-                Ok(Enqueued { task, created: true, awoke: answer.flag()? })
+                _ => {
+                    let mut task = enqueue.task.clone();
+                    self.rules().enqueue(&mut task, enqueue.visible_at, answer.now());
+                    Ok(Some(Enqueued { task, created: true, awoke: answer.flag()? }))
+                }
             },
         )?;
         Ok(merged(checked, answers))
@@ -159,7 +178,7 @@ impl Backend {
     pub(crate) async fn admin_queues(&self, tenant: Option<Text>) -> Result<Vec<QueueStats>> {
         let mut command = redis::cmd("HVALS");
         command.arg("codeq:x:queues");
-        let owners = self.connection.send("admin_queues", &command, None).await?;
+        let owners = self.connection.send("admin_queues", None, &command, None).await?;
         let owners = Vec::<String>::from_redis_value(owners).map_err(|error| {
             Error::internal("the list of queues cannot be read").because(&error)
         })?;
@@ -182,20 +201,29 @@ impl Backend {
     }
 
     pub(crate) async fn cleanup_expired(&self, cleanup: Cleanup) -> Result<u32> {
+        Ok(self.clean(&cleanup).await?.len().try_into().unwrap_or(u32::MAX))
+    }
+
+    /// Removes what is past its retention. Answers the ids.
+    pub(crate) async fn clean(&self, cleanup: &Cleanup) -> Result<Vec<String>> {
         let tenant = cleanup.tenant_id.as_ref().into_option();
-        let (mut removed, mut skip) = (0, 0_i64);
+        let (mut removed, mut left, mut skip) = (Vec::new(), cleanup.limit, 0_i64);
         loop {
             let call = self
                 .call(&scripts::CLEANUP_EXPIRED)
                 .number(i64::from(tenant.is_some()))
                 .text(tenant.map_or("", |tenant| tenant.as_str()))
                 .instant(cleanup.before)
-                .number(cleanup.limit - removed)
+                .number(left)
                 .number(skip);
             let mut reply = self.run(call).await?;
-            removed += reply.number::<u32>()?.min(cleanup.limit - removed);
+            left -= reply.number::<u32>()?.min(left);
             skip = reply.number()?;
-            if !reply.flag()? {
+            let goes_on = reply.flag()?;
+            while !reply.is_empty() {
+                removed.push(reply.text()?);
+            }
+            if !goes_on {
                 return Ok(removed);
             }
         }
@@ -230,7 +258,7 @@ fn read_stats(reply: &mut Reply, command: Text, tenant_id: Text) -> Result<Queue
 }
 
 /// Reads whose queue it is: the length of the command, the command, the tenant.
-fn read_owner(owner: &str) -> Option<Queue> {
+pub(crate) fn read_owner(owner: &str) -> Option<Queue> {
     let (length, rest) = owner.split_once(':')?;
     let (command, tenant_id) = rest.split_at_checked(length.parse().ok()?)?;
     Some(Queue { command: command.into(), tenant_id: tenant_id.into() })

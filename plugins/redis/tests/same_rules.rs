@@ -5,11 +5,11 @@
 mod support;
 
 use codeq_plugin::{
-    AsyncResultStorage, AsyncTaskStorage, Boxed, Claim, Complete, Enqueue, Extend, Instant, Millis,
-    Nack, Optional, Task, TaskKey, TaskResult, TaskStatus,
+    AsyncPersistence, AsyncResultStorage, AsyncTaskStorage, Boxed, Claim, Complete, Enqueue,
+    Extend, Instant, Millis, Nack, Optional, Task, TaskKey, TaskResult, TaskStatus,
     rules::{Backoff, BackoffPolicy, Jitter, Rules},
 };
-use codeq_redis::Redis;
+use codeq_redis::{Config, Redis};
 use support::*;
 
 /// What the server keeps of an instant in a record: a lease ends at a whole second there.
@@ -33,6 +33,17 @@ async fn claimed(store: &Redis, claim: &Claim) -> Option<Boxed<Task>> {
 #[tokio::test]
 async fn every_change_of_a_task_is_the_one_that_the_rules_make() {
     let server = Server::start();
+    compare(&server.config()).await;
+}
+
+#[tokio::test]
+async fn every_change_of_a_task_in_a_cluster_is_the_one_that_the_rules_make() {
+    let cluster = codeq_test_servers::Cluster::start_single();
+    let nodes = cluster.nodes();
+    compare(&Config { key_layout: "cluster".into(), nodes, ..Config::default() }).await;
+}
+
+async fn compare(config: &Config) {
     let mut dice = fastrand::Rng::with_seed(7);
     for round in 0..60 {
         let policies = [BackoffPolicy::Fixed, BackoffPolicy::Linear, BackoffPolicy::Exponential];
@@ -45,7 +56,7 @@ async fn every_change_of_a_task_is_the_one_that_the_rules_make() {
             max_attempts: dice.u32(1..4),
             ..Rules::default()
         };
-        let store = server.store_with(rules).await;
+        let store = Redis::open(config.clone(), context(rules)).await.unwrap();
         let command = format!("Command {round}");
         let new = Task {
             command: command.as_str().into(),

@@ -13,7 +13,7 @@ use std::{process::Command, thread};
 use codeq_system_tests::{codeq, plugin, start_on};
 use codeq_test_servers::Redis;
 use serde_json::{Value, json};
-use verified::{ON_REDIS, ON_SQLITE, Verified, verify, verify_faulty};
+use verified::{ON_CLUSTER, ON_REDIS, ON_SQLITE, Verified, verify, verify_faulty};
 
 #[test]
 fn memory_keeps_the_contract() {
@@ -32,6 +32,13 @@ fn redis_keeps_the_contract() {
     let verified = verify("redis", &[&["--quick"][..], &ON_REDIS].concat());
     assert!(verified.keeps_the_contract(), "{:#?}", verified.bad());
     // With a server to stop and records to spoil there is nothing that was not tried.
+    assert_eq!(verified.with("not-applicable"), [""; 0]);
+}
+
+#[test]
+fn redis_keeps_the_contract_in_a_cluster() {
+    let verified = verify("redis", &[&["--quick"][..], &ON_CLUSTER].concat());
+    assert!(verified.keeps_the_contract(), "{:#?}", verified.bad());
     assert_eq!(verified.with("not-applicable"), [""; 0]);
 }
 

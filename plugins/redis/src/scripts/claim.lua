@@ -56,7 +56,7 @@ local function take(queue, count, out)
     end
     if #ids < missing then queue.level = queue.level - 1 end
   end
-  call('ZREM', queue.ready, queue.base)
+  mark_drained(queue)
   return false
 end
 
@@ -96,16 +96,13 @@ end
 
 -- From every queue of a tenant in turn, the one first that was served longest ago.
 local function take_any(group, out)
-  local ready, turn = 'codeq:x:ready:' .. group.tenant, 0
+  local turn = 0
   while #out < group.count and patience > 0 do
-    local base = first(ready)
-    if not base then return end
-    local queue = queue_at(base)
-    if not queue or queue.ready ~= ready then
-      call('ZREM', ready, base)
-    elseif take(queue, 1, out) then
+    local queue, share = next_in_turn(group.tenant, group.count - #out)
+    if not queue then return end
+    if take(queue, share, out) then
       turn = turn + 1
-      call('ZADD', ready, whole(now_micros + turn), base)
+      end_turn(queue, turn)
     end
   end
 end
@@ -153,9 +150,7 @@ end
 local handed = {}
 for _, group in ipairs(groups) do deliver(group, handed) end
 -- Where a task was brought that belongs there, there is something to claim again.
-for _, queue in ipairs(arrivals) do call('ZADD', queue.ready, 'NX', 0, queue.base) end
+for _, queue in ipairs(arrivals) do mark_ready(queue) end
 
-local _, due = first('codeq:x:due')
-local _, deadline = first('codeq:x:expiring')
-report(handed, moved, (due and deadline) and min(due, deadline) or due or deadline)
+report(handed, moved, next_alarm())
 return answer(handed)

@@ -1,11 +1,12 @@
 -- Whether only one tenant's tasks, which, until when, at most how many, how many to pass over.
+-- Answers how many it removed, how many to pass over next, whether there is more to look at, and the ids.
 
 local of_tenant, tenant = ARGV[FIRST] == '1', ARGV[FIRST + 1]
 local before, limit, skip = tonumber(ARGV[FIRST + 2]), tonumber(ARGV[FIRST + 3]), tonumber(ARGV[FIRST + 4])
 local LOOKED_AT = 1000
 
 local ids = call('ZRANGEBYSCORE', RETENTION, '-inf', seconds(before), 'LIMIT', skip, LOOKED_AT)
-local removed, passed = 0, 0
+local removed, passed, gone = 0, 0, {}
 fetch(ids)
 
 -- codeQ does not count retention from when a task becomes visible or its lease ends.
@@ -13,7 +14,7 @@ local function still_needed(task)
   local queue, last = home(task), nil
   if task.state.status == 'PENDING' and task.state.location == 'DELAYED_ZSET' then
     last = call('ZSCORE', queue.delayed, task.id)
-      or call('ZSCORE', base_of(queue.command, '') .. ':delayed', task.id)
+      or delayed_elsewhere(queue, task.id)
     last = last and last * 1000
   elseif task.state.status == 'IN_PROGRESS' then
     last = tonumber(call('ZSCORE', queue.deadlines, task.id) or nil)
@@ -37,9 +38,10 @@ for _, id in ipairs(ids) do
     else
       forget(task, home(task))
       removed = removed + 1
+      gone[removed] = id
     end
   end
 end
 
 local more = removed < limit and #ids == LOOKED_AT
-return answer({ tostring(removed), tostring(skip + passed), more and '1' or '0' })
+return answer({ tostring(removed), tostring(skip + passed), more and '1' or '0', unpack(gone) })

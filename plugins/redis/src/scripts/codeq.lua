@@ -31,6 +31,18 @@ local function teach(command, lowered)
   if find(command, '[\128-\255]') then call('HSET', LOWER, command, lowered) end
 end
 
+-- A task's command in lower case. Where the task was found tells how to spell it, if codeQ wrote the task
+-- and nobody taught the server yet.
+local function lower_of(command, tenant, found_in)
+  local lowered = lower(command)
+  if found_in and lowered ~= found_in.command and tenant == found_in.tenant
+    and find(command, '[\128-\255]') and call('HEXISTS', LOWER, command) == 0 then
+    lowered = found_in.command
+    teach(command, lowered)
+  end
+  return lowered
+end
+
 local function base_of(command, tenant)
   return 'codeq:q:' .. command .. (tenant == '' and '' or ':' .. tenant)
 end
@@ -92,6 +104,23 @@ local function register(queue)
   call('HSET', QUEUES, queue.base, queue.owner)
   queue.registered = true
 end
+
+-- Has claims of any command look at a queue, or no longer.
+local function mark_ready(queue) call('ZADD', queue.ready, 'NX', 0, queue.base) end
+local function mark_drained(queue) call('ZREM', queue.ready, queue.base) end
+
+-- Some codeQ versions name a tenant's in-progress task in the set without the tenant.
+local function remove_elsewhere(queue, ids)
+  if queue.tenant ~= '' then bulk(try, 'SREM', base_of(queue.command, '') .. ':inprog', ids) end
+end
+
+-- When a task is visible that codeQ delayed in the queue without a tenant, in its score.
+local function delayed_elsewhere(queue, id)
+  return call('ZSCORE', base_of(queue.command, '') .. ':delayed', id)
+end
+
+-- A key and its task are made in one step here, so no attempt to do it has to be forbidden.
+local function is_forbidden() return false end
 
 -- Leases: codeQ's servers know them by a key that ends with the lease.
 local function set_lease(id, worker, millis) call('SET', 'codeq:lease:' .. id, worker, 'PX', millis) end

@@ -1,7 +1,7 @@
 -- Groups of items of one queue: `=`, the command as spelled and in lower case, the tenant, and those
 -- members of the record, but for the times, that come behind the state. Then the items: the priority, the
 -- id, and what comes before the state; before an item may stand `@` and when it is visible, or `!` and its
--- idempotency key.
+-- idempotency key, or `?` and the name of the attempt, where somebody may have forbidden that.
 
 -- Where a key may be remembered, and where by whom. codeQ's key of tenant `a`, key `b:c` is also that of
 -- tenant `a:b`, key `c`: the second to come remembers its own in a key that only it can have. codeQ itself
@@ -67,7 +67,7 @@ do
     local mark = ARGV[n]
     if mark == '=' then
       tenant, n = ARGV[n + 3], n + 5
-    elseif mark == '@' then
+    elseif mark == '@' or mark == '?' then
       n = n + 2
     elseif mark == '!' then
       local count = #keys
@@ -95,7 +95,7 @@ end
 
 local body, say = answers(1)
 local n, queue, tenant, ready_text, fixed = FIRST, nil, nil, nil, nil
-local visible_at, key = 0, nil
+local visible_at, key, attempt = 0, nil, nil
 
 local function text_behind(location)
   return MARK .. 'PENDING","lastKnownLocation":"' .. location .. '"' .. fixed .. ',"createdAt":'
@@ -134,6 +134,8 @@ while n <= #ARGV do
     visible_at, n = tonumber(ARGV[n + 1]), n + 2
   elseif mark == '!' then
     key, n = ARGV[n + 1], n + 2
+  elseif mark == '?' then
+    attempt, n = ARGV[n + 1], n + 2
   else
     local id, earlier, place, unreadable = ARGV[n + 1], nil, nil, nil
     if key then earlier, place, unreadable = remembered(tenant, key) end
@@ -143,10 +145,12 @@ while n <= #ARGV do
       say('CORRUPT', unreadable)
     elseif texts[id] then
       say('ALREADY_EXISTS')
+    elseif attempt and is_forbidden(attempt) then
+      say('forbidden')
     else
       create(id, mark, ARGV[n + 2], place)
     end
-    visible_at, key, n = 0, nil, n + 3
+    visible_at, key, attempt, n = 0, nil, nil, n + 3
   end
 end
 return answer(body)

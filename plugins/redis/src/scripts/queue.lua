@@ -4,8 +4,7 @@ local arrivals, expired, dead, finished, corrupt = {}, {}, {}, {}, {}
 
 local homes = {}
 
--- The queue that a task names. Where it was found tells how to spell the command in lower case, if
--- codeQ wrote the task and nobody taught the server yet.
+-- The queue that a task names, which it was perhaps not found in.
 local function home(task, found_in)
   local queue = task.home
   if queue then return queue end
@@ -21,13 +20,7 @@ local function home(task, found_in)
   end
   queue = of_tenant[command]
   if not queue then
-    local lowered = lower(command)
-    if found_in and lowered ~= found_in.command and tenant == found_in.tenant
-      and find(command, '[\128-\255]') and call('HEXISTS', LOWER, command) == 0 then
-      lowered = found_in.command
-      teach(command, lowered)
-    end
-    queue = queue_of(lowered, tenant)
+    queue = queue_of(lower_of(command, tenant, found_in), tenant)
     of_tenant[command] = queue
   end
   task.home = queue
@@ -46,7 +39,7 @@ local function arrive(queue, id, priority)
   if not queue.filled then
     register(queue)
     awoke = is_empty(queue)
-    call('ZADD', queue.ready, 'NX', 0, queue.base)
+    mark_ready(queue)
     queue.filled = true
   end
   add('LPUSH', queue.pending .. priority, id)

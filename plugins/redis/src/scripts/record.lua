@@ -237,10 +237,7 @@ local function flush()
     local ids = queue.vacated
     queue.vacated = nil
     local found = bulk(try, 'SREM', queue.inprog, ids)
-    -- Some codeQ versions name a tenant's in-progress task in the set without the tenant.
-    if found ~= #ids and queue.tenant ~= '' then
-      bulk(try, 'SREM', base_of(queue.command, '') .. ':inprog', ids)
-    end
+    if found ~= #ids then remove_elsewhere(queue, ids) end
     bulk(try, 'ZREM', queue.deadlines, ids)
     drop_leases(ids)
   end

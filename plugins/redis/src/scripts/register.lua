@@ -17,7 +17,7 @@ while n <= #ARGV do
     call('HSET', SUBSCRIPTIONS, id, text)
     for _ = 1, commands do
       teach(ARGV[n], ARGV[n + 1])
-      call('ZADD', SUBSCRIPTIONS .. ':' .. ARGV[n + 1], seconds(ends), id)
+      list_under(ARGV[n + 1], id, ends)
       n = n + 2
     end
     say('+')

@@ -12,7 +12,7 @@ for n = FIRST, #ARGV, 5 do
     local text = text_with(record)
     call('HSET', SUBSCRIPTIONS, record.id, text)
     for _, command in ipairs(record.commands) do
-      call('ZADD', by_command(command), seconds(tonumber(ARGV[n + 3])), record.id)
+      list_under(lower(command), record.id, tonumber(ARGV[n + 3]))
     end
     say('+', text)
   end

@@ -12,11 +12,7 @@ end
 
 if kind == 'command' then
   for _, command in ipairs({ name, '*' }) do
-    -- codeQ cuts fractions off its scores; the record has the exact end.
-    local key = SUBSCRIPTIONS .. ':' .. command
-    for _, id in ipairs(call('ZRANGEBYSCORE', key, seconds(now - 1000), '+inf')) do
-      add(find_subscription(id))
-    end
+    for _, id in ipairs(listed_under(command)) do add(find_subscription(id)) end
   end
 else
   for _, record in ipairs(every_subscription()) do

@@ -1,8 +1,4 @@
--- Subscriptions: their JSON in one hash, and for each command the ids by when they expire.
-
-local SUBSCRIPTIONS = 'codeq:subs'
-
-local function by_command(command) return SUBSCRIPTIONS .. ':' .. lower(command) end
+-- Subscriptions: their JSON in one hash. Where else something about them is kept, the layout knows.
 
 -- A subscription from its JSON; nothing if that is none. Older codeQ versions name no worker and no
 -- tenant.
@@ -28,13 +24,13 @@ local function is_about(record, commands)
 end
 
 local function drop_subscription(record)
-  for _, command in ipairs(record.commands) do call('ZREM', by_command(command), record.id) end
+  for _, command in ipairs(record.commands) do unlist(lower(command), record.id) end
   call('HDEL', SUBSCRIPTIONS, record.id)
 end
 
 local function end_subscription(record)
   drop_subscription(record)
-  call('DEL', SUBSCRIPTIONS .. ':last:' .. record.id)
+  forget_notices(record.id)
 end
 
 local function every_subscription()

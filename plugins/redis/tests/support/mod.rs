@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
 
+pub mod traffic;
+
 use std::time::Duration;
 
 use codeq_plugin::{

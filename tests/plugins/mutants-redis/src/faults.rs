@@ -31,9 +31,9 @@ pub(crate) const FAULTS: &[Fault] = &[
         name: "a-server-that-hangs-is-waited-for",
         rule: "backend-loss",
         changes: &[(
-            "connection.rs",
-            r#"        if let Ok(answer) = timeout(self.command_timeout, call).await {"#,
-            r#"        let limit = if FAULTY { Duration::from_secs(3_600) } else { self.command_timeout };
+            "server.rs",
+            r#"        if let Ok(answer) = timeout(limit, call).await {"#,
+            r#"        let limit = if FAULTY { Duration::from_secs(3_600) } else { limit };
         if let Ok(answer) = timeout(limit, call).await {"#,
         )],
     },
@@ -54,9 +54,9 @@ pub(crate) const FAULTS: &[Fault] = &[
         rule: "corrupt-data",
         changes: &[(
             "reply.rs",
-            r#"            record::report_unreadable(&String::from_utf8_lossy(&unreadable.bytes()?));"#,
+            r#"            record::report_unreadable(tasks, &String::from_utf8_lossy(&unreadable.bytes()?));"#,
             r#"            let id = unreadable.text()?;
-            record::report_unreadable(&id);
+            record::report_unreadable(tasks, &id);
             if FAULTY {
                 return Err(record::unreadable(&id));
             }"#,

@@ -17,6 +17,17 @@ pub(crate) const ON_REDIS: [&str; 6] = [
     "redis-cli -p {port} hset codeq:tasks {id} not-json",
 ];
 
+/// The same with a cluster of one node, which finds in its file that it has all slots; the bus of the cluster
+/// needs a port of its own.
+pub(crate) const ON_CLUSTER: [&str; 6] = [
+    "--config",
+    r#"{"keyLayout": "cluster", "nodes": ["127.0.0.1:{port}"]}"#,
+    "--backend",
+    r#"sh -c 'test -e nodes.conf || printf "%040d 127.0.0.1:{port}@0 myself,master - 0 0 1 connected 0-16383\nvars currentEpoch 1 lastVoteEpoch 0\n" 1 > nodes.conf; exec redis-server --port {port} --bind 127.0.0.1 --dir {dir} --save "" --appendonly no --cluster-enabled yes --cluster-port $(({port} - 10000))'"#,
+    "--corrupt",
+    r#"redis-cli -p {port} hset "codeq:{$(redis-cli -p {port} get codeq:at:{{id}} | cut -d' ' -f1)}:tasks" {id} not-json"#,
+];
+
 /// Where the kit has sqlite keep its file, and how it spoils a record in it: with a text that is none.
 pub(crate) const ON_SQLITE: [&str; 4] = [
     "--config",
