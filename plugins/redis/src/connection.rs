@@ -50,6 +50,7 @@ impl Connection {
         };
         let connection = Connection { way, addr, command_timeout: config.command_timeout() };
         connection.check_layout().await?;
+        connection.check_rights().await?;
         Ok(connection)
     }
 
@@ -153,5 +154,23 @@ impl Connection {
             Ok(info) if info.contains("cluster_enabled:1") => Err(fault::is_a_node(&self.addr)),
             _ => Ok(()),
         }
+    }
+
+    /// A user who may not use codeQ's keys, or no scripts, is of no use. Whatever else may be wrong shows
+    /// when it is met.
+    async fn check_rights(&self) -> Result<()> {
+        let Way::Server(server) = &self.way else { return Ok(()) };
+        let look = redis::cmd("HEXISTS").arg("codeq:tasks").arg("").clone();
+        let script = redis::cmd("EVAL").arg("return 1").arg(0).clone();
+        for command in [look, script] {
+            let request = Request { command: &command, script: None, asking: false };
+            if let Err(Failure::Failed(error)) =
+                server.exchange(request, self.command_timeout).await
+                && fault::lacks_rights(&error)
+            {
+                return Err(fault::of_opening(&error, &self.addr));
+            }
+        }
+        Ok(())
     }
 }

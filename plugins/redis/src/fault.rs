@@ -125,6 +125,11 @@ pub(crate) fn of_opening(error: &RedisError, addr: &str) -> Error {
             "redis at {addr} refused the login: set persistenceConfig.password (and username) to \
              what the server wants"
         ))
+    } else if lacks_rights(error) {
+        Error::invalid_config(format!(
+            "the user of redis at {addr} lacks rights: set persistenceConfig.username to one who may \
+             run scripts and use keys `codeq:*`"
+        ))
     } else if text.to_ascii_lowercase().contains("db index") {
         Error::invalid_config(format!(
             "redis at {addr} has no such database: set persistenceConfig.db"
@@ -138,6 +143,11 @@ pub(crate) fn of_opening(error: &RedisError, addr: &str) -> Error {
         return of_operation(error, addr, "the first ping");
     };
     failure.because(&io::Error::other(text))
+}
+
+/// Whether the user may not do what was asked.
+pub(crate) fn lacks_rights(error: &RedisError) -> bool {
+    error.code() == Some("NOPERM")
 }
 
 /// Whether the connection is of no more use.

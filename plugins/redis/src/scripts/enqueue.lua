@@ -32,13 +32,13 @@ end
 -- The task that was enqueued with a key already; else nothing and where to remember the key.
 local function remembered(tenant, key)
   local shared, without_tenant = names_of(tenant, key)
-  local own = own_name(tenant, key)
   local task, unreadable = about(shared)
   if unreadable then return nil, nil, remembered_by[shared] end
   if task and task.state.tenant == tenant then return task end
-  local place = task and own or shared
+  local place = task and own_name(tenant, key) or shared
   if may_have_own == nil then may_have_own = call('EXISTS', OWN_NAMES) == 1 end
   if may_have_own then
+    local own = own_name(tenant, key)
     task, unreadable = about(own)
     if unreadable then return nil, nil, remembered_by[own] end
     if task and task.state.tenant == tenant then return task end
