@@ -41,7 +41,7 @@ pub(crate) async fn run(options: &Options, plugin: &Plugin) {
         name: "apalis-redis, locking",
         args: vec!["--lock-tasks".into()],
         // Each lock searches the whole queue.
-        most: 20_000,
+        most: 5_000,
         ..apalis.clone()
     };
     let peers = [bullmq(), apalis, locking];
