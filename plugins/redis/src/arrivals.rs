@@ -258,7 +258,13 @@ impl Cluster {
             return found;
         }
         match self.look_up(&earlier.id).await? {
-            Some(scope) if scope.tag() != earlier.scope.tag() => get(scope).await,
+            // An id may be another tenant's, which is none of this tenant's business.
+            Some(scope)
+                if scope.tag() != earlier.scope.tag()
+                    && scope.tenant() == earlier.scope.tenant() =>
+            {
+                get(scope).await
+            }
             _ => found,
         }
     }

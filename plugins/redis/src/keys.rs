@@ -21,7 +21,8 @@ impl Slot {
     /// The slot of a key: that of its tag, which stands in the first braces.
     pub(crate) fn of(key: &str) -> Slot {
         let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
-        let hashed = tag.map_or(key, |(tag, _)| tag);
+        // Empty braces are no tag.
+        let hashed = tag.map_or(key, |(tag, _)| if tag.is_empty() { key } else { tag });
         Slot(crc16(hashed.as_bytes()) % Slot::COUNT)
     }
 }
@@ -218,6 +219,7 @@ mod tests {
         assert_eq!(Slot::of("123456789"), Slot(0x31C3));
         assert_eq!(Slot::of("foo"), Slot(12_182));
         assert_eq!(Slot::of("a{foo}b{bar}"), Slot(12_182));
+        assert_eq!(Slot::of("codeq:at:{}"), Slot(15_685));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 
 use codeq_plugin::{
     Answers, Boxed, Claim, Claimed, Complete, Completed, Enqueue, Enqueued, Error, ErrorKind,
-    Extend, Instant, Lease, Nack, Returned, Task, Text,
+    Extend, Instant, Lease, Nack, Result, Returned, Task, Text,
 };
 use futures_util::future::BoxFuture;
 use tokio::{sync::oneshot, time::timeout};
@@ -86,6 +86,44 @@ impl Item for Claim {
     }
 }
 
+/// What an item is answered.
+pub(crate) trait Answer: Sized + Send + 'static {
+    /// Undoes what nobody is there any more to hear of, if that would be in others' way.
+    fn give_back(
+        answers: Vec<Result<Self>>,
+        backend: Arc<Operations>,
+    ) -> impl Future<Output = ()> + Send {
+        let _ = (answers, backend);
+        async {}
+    }
+}
+
+impl Answer for Boxed<Task> {}
+impl Answer for Enqueued {}
+impl Answer for Instant {}
+impl Answer for Returned {}
+impl Answer for Completed {}
+
+impl Answer for Claimed {
+    async fn give_back(answers: Vec<Result<Claimed>>, backend: Arc<Operations>) {
+        let tasks = answers.into_iter().flatten().flat_map(|claimed| claimed.tasks);
+        let leases: Vec<Lease> = tasks
+            .map(|task| Lease {
+                task_id: task.id.clone(),
+                worker_id: task.worker_id.clone(),
+                tenant_id: task.tenant_id.clone(),
+                attempt: task.attempts,
+                ..Lease::default()
+            })
+            .collect();
+        if !leases.is_empty()
+            && let Err(error) = backend.abandon_lease(leases).await
+        {
+            tracing::warn!(%error, "tasks that nobody waits for come back when their leases end");
+        }
+    }
+}
+
 type Operation<I, A> = fn(Arc<Operations>, Vec<I>) -> BoxFuture<'static, Answers<A>>;
 
 /// The calls of one kind.
@@ -111,7 +149,7 @@ struct Call<I, A> {
     caller: oneshot::Sender<Answers<A>>,
 }
 
-impl<I: Item, A: Send + 'static> Lane<I, A> {
+impl<I: Item, A: Answer> Lane<I, A> {
     fn new(
         name: &'static str,
         backend: &Arc<Operations>,
@@ -139,7 +177,7 @@ impl<I: Item, A: Send + 'static> Lane<I, A> {
     }
 }
 
-impl<I: Item, A: Send + 'static> Inner<I, A> {
+impl<I: Item, A: Answer> Inner<I, A> {
     /// Adds a call to those that wait. Answers whether somebody has to be sent to see to them.
     fn join(&self, call: Call<I, A>) -> bool {
         let mut waiting = self.waiting();
@@ -164,31 +202,39 @@ impl<I: Item, A: Send + 'static> Inner<I, A> {
         if let [_] = calls.as_slice()
             && let Some(Call { items, caller }) = calls.pop()
         {
-            // Whoever does not wait any more has no use for the answers.
-            let _ = caller.send(self.operate(items).await);
-            return;
+            let answers = self.operate(items).await;
+            return self.answer(caller, answers).await;
         }
         let items = calls.iter().flat_map(|call| call.items.iter().cloned()).collect();
         match self.operate(items).await {
             Ok(answers) => {
                 let mut answers = answers.into_iter();
                 for Call { items, caller } in calls {
-                    let _ = caller.send(Ok(answers.by_ref().take(items.len()).collect()));
+                    let own = answers.by_ref().take(items.len()).collect();
+                    self.answer(caller, Ok(own)).await;
                 }
             }
             // Somebody else's keys are of a type that they should not be: nothing was done for anybody.
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 for Call { items, caller } in calls {
                     if !caller.is_closed() {
-                        let _ = caller.send(self.operate(items).await);
+                        let answers = self.operate(items).await;
+                        self.answer(caller, answers).await;
                     }
                 }
             }
             Err(error) => {
                 for call in calls {
-                    let _ = call.caller.send(Err(error.clone()));
+                    self.answer(call.caller, Err(error.clone())).await;
                 }
             }
+        }
+    }
+
+    /// Answers a caller, who may have left by now.
+    async fn answer(&self, caller: oneshot::Sender<Answers<A>>, answers: Answers<A>) {
+        if let Err(Ok(unheard)) = caller.send(answers) {
+            A::give_back(unheard, Arc::clone(&self.backend)).await;
         }
     }
 
@@ -232,12 +278,12 @@ impl<I: Item, A> Waiting<I, A> {
 }
 
 /// Somebody who sees to the calls of a lane.
-struct Turn<'a, I: Item, A: Send + 'static> {
+struct Turn<'a, I: Item, A: Answer> {
     inner: &'a Inner<I, A>,
     is_over: bool,
 }
 
-impl<I: Item, A: Send + 'static> Turn<'_, I, A> {
+impl<I: Item, A: Answer> Turn<'_, I, A> {
     /// The calls to send together next. None ends the turn.
     fn next(&mut self) -> Option<Vec<Call<I, A>>> {
         let mut waiting = self.inner.waiting();
@@ -255,7 +301,7 @@ impl<I: Item, A: Send + 'static> Turn<'_, I, A> {
     }
 }
 
-impl<I: Item, A: Send + 'static> Drop for Turn<'_, I, A> {
+impl<I: Item, A: Answer> Drop for Turn<'_, I, A> {
     fn drop(&mut self) {
         if !self.is_over {
             self.inner.waiting().on_their_way -= 1;

@@ -101,18 +101,31 @@ impl Upkeep {
 
 impl Cluster {
     pub(crate) async fn move_due_delayed(&self, limit: u32) -> Result<Moved> {
-        let looked = self.look().await;
-        self.repair(Chore::Due, limit, None).await.and_then(|moved| moved_or(moved, looked))
+        self.look_around().await?;
+        self.repair(Chore::Due, limit, None).await
     }
 
     pub(crate) async fn requeue_expired(&self, limit: u32) -> Result<Moved> {
-        let looked = self.look().await;
+        self.look_around().await?;
         if self.upkeep.is_sweep_due()
             && let Err(error) = self.sweep().await
         {
             tracing::debug!(%error, "the sweep stopped; it goes on later");
         }
-        self.repair(Chore::Expiring, limit, None).await.and_then(|moved| moved_or(moved, looked))
+        self.repair(Chore::Expiring, limit, None).await
+    }
+
+    /// Looks at what others did. A node that is down is a reason to fail only if no queue is known yet: what
+    /// is known elsewhere has its chores done.
+    async fn look_around(&self) -> Result<()> {
+        match self.look().await {
+            Err(error) if self.queues.all(None).is_empty() => Err(error),
+            Err(error) => {
+                tracing::debug!(%error, "what others did in the cluster is looked at later");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Does what is to be done by now in the queues of a tenant, or in all, as far as this host knows;
@@ -239,9 +252,4 @@ impl Cluster {
         let queue = self.at(scope);
         queue.run(queue.call(&scripts::HEAL)).await.is_ok()
     }
-}
-
-/// What was moved; if that is nothing, why not everything was looked at.
-fn moved_or(moved: Moved, looked: Result<()>) -> Result<Moved> {
-    if moved.count == 0 { looked.map(|()| moved) } else { Ok(moved) }
 }

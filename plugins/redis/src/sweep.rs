@@ -40,23 +40,31 @@ impl Cluster {
     /// Goes on with the search.
     pub(crate) async fn sweep(&self) -> Result<()> {
         let Ok(mut progress) = self.sweep.0.try_lock() else { return Ok(()) };
-        self.sweep_keys(&mut progress.keys).await?;
-        self.sweep_tasks(&mut progress.tasks).await
+        // A node that is down keeps nobody from looking at the others.
+        let keys = self.sweep_keys(&mut progress.keys).await;
+        self.sweep_tasks(&mut progress.tasks).await.and(keys)
     }
 
     /// Looks through some keys of each node.
     async fn sweep_keys(&self, cursors: &mut HashMap<Address, String>) -> Result<()> {
         let Some(nodes) = self.connection.nodes() else { return Ok(()) };
+        let mut failed = Ok(());
         for master in nodes.masters() {
             let from = cursors.remove(&*master).unwrap_or_else(beginning);
             let mut scan = redis::cmd("SCAN");
             scan.arg(from).arg("MATCH").arg(format!("{POINTERS}*")).arg("COUNT").arg(KEYS_PER_STEP);
-            let found = nodes.send_to(&master, "scan", &scan).await?;
+            let found = match nodes.send_to(&master, "scan", &scan).await {
+                Ok(found) => found,
+                Err(error) => {
+                    failed = Err(error);
+                    continue;
+                }
+            };
             let (next, keys) = read::<(String, Vec<String>)>("scan", found)?;
             cursors.insert((*master).clone(), next);
             join_all(keys.iter().map(|key| self.sweep_one(key))).await;
         }
-        Ok(())
+        failed
     }
 
     /// Looks through some tasks of one queue; then it is the next one's turn.
@@ -73,6 +81,8 @@ impl Cluster {
         let from = if *scope.tag() == **tag { std::mem::take(cursor) } else { beginning() };
         let mut scan = redis::cmd("ZSCAN");
         scan.arg(scope.retention()).arg(from).arg("COUNT").arg(TASKS_PER_STEP);
+        // If that fails, it is the next queue's turn.
+        (*tag, *cursor) = (scope.tag().to_owned(), beginning());
         let found = self.connection.send("scan", scope.slot(), &scan, None).await?;
         let (next, ids) = read::<(String, Vec<(String, String)>)>("scan", found)?;
         (*tag, *cursor) = (scope.tag().to_owned(), next);

@@ -111,3 +111,25 @@ async fn what_nobody_waits_for_any_more_is_not_sent() {
         ErrorKind::NotFound
     );
 }
+
+#[tokio::test]
+async fn what_nobody_is_there_to_take_is_given_back() {
+    let server = Server::start();
+    let store = server.store().await;
+    store.put(task("t")).await;
+    server.hang();
+    let patience = std::time::Duration::from_millis(200);
+    assert!(tokio::time::timeout(patience, store.claim(ask(1))).await.is_err());
+    server.go_on();
+    let begun = std::time::Instant::now();
+    loop {
+        let task = store.one("t").await.unwrap();
+        if task.status == TaskStatus::Pending && task.attempts == 0 {
+            let stats = store.queue_stats(queue()).await.unwrap();
+            assert_eq!((stats.ready, stats.in_progress), (1, 0));
+            return;
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{task:?}");
+        tokio::task::yield_now().await;
+    }
+}
