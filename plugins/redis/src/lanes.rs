@@ -2,7 +2,8 @@
 //!
 //! A script that does one thing for fifty tasks costs the server little more than for one. So calls of
 //! a kind that come while others of that kind are on their way wait for those to come back, and then go
-//! out together. A call that comes alone waits for nobody.
+//! out together. A call that comes alone waits for nobody. In a cluster no calls are sent together: one
+//! about a node that hangs would keep those about others.
 
 use std::{
     collections::VecDeque,
@@ -166,8 +167,11 @@ impl<I: Item, A: Answer> Lane<I, A> {
             return self.0.operate(items).await;
         }
         let (caller, answers) = oneshot::channel();
-        if self.0.join(Call { items, caller }) {
-            tokio::spawn(Arc::clone(&self.0).work_off());
+        let (call, inner) = (Call { items, caller }, Arc::clone(&self.0));
+        if !inner.backend.end_together() {
+            tokio::spawn(async move { inner.send(vec![call]).await });
+        } else if inner.join(call) {
+            tokio::spawn(inner.work_off());
         }
         match timeout(self.0.patience(), answers).await {
             Ok(Ok(answers)) => answers,

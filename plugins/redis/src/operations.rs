@@ -33,6 +33,14 @@ impl Operations {
     }
 }
 
+impl Operations {
+    /// Whether operations of different callers end together if they are sent together. In a cluster those
+    /// about one node would wait for those about another one, which may hang.
+    pub(crate) fn end_together(&self) -> bool {
+        matches!(self, Operations::Codeq(_))
+    }
+}
+
 impl Deref for Operations {
     type Target = Core;
 

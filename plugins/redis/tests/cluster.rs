@@ -6,6 +6,7 @@ mod support;
 
 use std::{
     collections::HashSet,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant as Clock},
 };
@@ -17,6 +18,7 @@ use codeq_plugin::{
 };
 use codeq_redis::{Config, Redis};
 use codeq_test_servers::Cluster;
+use futures_util::future::{Either, join_all, select};
 use redis::Commands;
 use support::{
     traffic::{LIMIT, Traffic, hears_of_tasks, insist, interrupted},
@@ -610,6 +612,13 @@ async fn a_node_that_dies_or_hangs_costs_its_own_queues_only() {
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     assert_eq!(store.queue_stats(stats(spared[0])).await.unwrap().ready, 1);
+    // Nobody waits with those who ask for what is on the node that hangs.
+    let in_vain = pin!(join_all((0..8).map(|_| store.get(vec![hit.into()]))));
+    let spared_task = pin!(store.get(vec![spared[0].into()]));
+    match select(in_vain, spared_task).await {
+        Either::Left((answers, _)) => panic!("first came {answers:?}"),
+        Either::Right((answers, _)) => assert_eq!(only(answers).unwrap().id, spared[0]),
+    }
     cluster.resume(&victim);
     assert_eq!(insist(|| store.queue_stats(stats(hit))).await.ready, 1);
 
