@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     ConfigError, Problem,
-    keys::{FOREIGN, KEYS, Key, Kind, Use},
+    keys::{FOREIGN, KEYS, Key, Kind},
     source,
 };
 
@@ -147,9 +147,6 @@ impl Importer<'_> {
         match checked {
             Ok(value) => {
                 self.write(&format!("{}: {value}", key.name));
-                if let Use::Later(feature) = key.use_ {
-                    self.changed(place, format!("has no effect yet: {feature}"));
-                }
                 true
             }
             Err(message) => {

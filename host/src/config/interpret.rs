@@ -1,6 +1,6 @@
 //! From values to the configuration that the host works with.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use codeq_plugin::{
     Millis,
@@ -9,7 +9,10 @@ use codeq_plugin::{
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 
-use super::{AuthProvider, Config, LogFormat, Problem, source::Values};
+use super::{
+    Artifacts, AuthProvider, Config, Listener, LogFormat, Problem, RateLimit, RateLimits, Secret,
+    Tls, Tracing, Webhooks, source::Values,
+};
 use crate::plugins::default_dirs;
 
 /// The provider when nobody names one, as codeQ has always had it.
@@ -23,7 +26,8 @@ pub(crate) fn interpret(values: &Values, problems: &mut Vec<Problem>) -> Option<
     let worker_auth = reader.auth("workerAuthProvider", "workerAuthConfig", "workerJwksUrl");
     let has_auth = producer_auth.is_some() || worker_auth.is_some();
     let provider = reader.text("persistenceProvider").unwrap_or(DEFAULT_PROVIDER).to_owned();
-    reader.check_rate_limits();
+    let (rate_limits, listener, public_url) =
+        (reader.rate_limits(), reader.listener(), reader.public_url());
     let (bind, timezone, plugin_digests) =
         (reader.bind(has_auth), reader.timezone(), reader.digests());
     Some(Config {
@@ -47,6 +51,12 @@ pub(crate) fn interpret(values: &Values, problems: &mut Vec<Problem>) -> Option<
         producer_auth,
         worker_auth,
         allow_producer_as_worker: reader.switch("allowProducerAsWorker"),
+        listener,
+        public_url,
+        webhooks: reader.webhooks()?,
+        rate_limits,
+        artifacts: reader.artifacts()?,
+        tracing: reader.tracing(),
     })
 }
 
@@ -62,6 +72,14 @@ impl<'a> Reader<'a> {
 
     fn integer(&self, name: &str, default: i64) -> i64 {
         self.values.get(name).and_then(Value::as_i64).unwrap_or(default)
+    }
+
+    fn count(&self, name: &str, default: usize) -> usize {
+        self.values
+            .get(name)
+            .and_then(Value::as_u64)
+            .and_then(|n| n.try_into().ok())
+            .unwrap_or(default)
     }
 
     fn seconds(&self, name: &str, default: i64) -> Millis {
@@ -197,30 +215,120 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn check_rate_limits(&mut self) {
-        let Some(Value::Object(scopes)) = self.values.get("rateLimit") else {
-            return;
+    fn listener(&mut self) -> Listener {
+        let tls = match (self.text("tlsCertFile"), self.text("tlsKeyFile")) {
+            (Some(cert), Some(key)) => Some(Tls { cert_file: cert.into(), key_file: key.into() }),
+            (None, None) => None,
+            (Some(_), None) => self.half("tlsCertFile", "tlsKeyFile"),
+            (None, Some(_)) => self.half("tlsKeyFile", "tlsCertFile"),
         };
-        for (scope, limits) in scopes {
-            if !["producer", "worker", "admin", "webhook"].contains(&scope.as_str()) {
-                self.wrong(
-                    "rateLimit",
-                    format!("has the unknown scope `{scope}`; there are producer, worker, admin, webhook"),
-                );
-                continue;
-            }
-            let known = |name: &str| ["requestsPerMinute", "burstSize"].contains(&name);
-            let sound = limits.as_object().is_some_and(|limits| {
-                limits.iter().all(|(name, limit)| known(name) && limit.as_u64().is_some())
-            });
-            if !sound {
-                self.wrong(
-                    "rateLimit",
-                    format!("`{scope}` takes requestsPerMinute and burstSize, each a whole number from 0"),
-                );
-            }
+        Listener {
+            tls,
+            max_connections: self.count("maxConnections", 10_000),
+            request_timeout: self.seconds("requestTimeoutSeconds", 30).into(),
+            idle_timeout: self.seconds("idleTimeoutSeconds", 120).into(),
         }
     }
+
+    /// One setting of two that only make sense together.
+    fn half<T>(&mut self, set: &str, missing: &str) -> Option<T> {
+        self.wrong(set, format!("is set without `{missing}`; set both, or none"));
+        None
+    }
+
+    fn public_url(&mut self) -> Option<String> {
+        let url = self.text("publicUrl")?.trim_end_matches('/');
+        let good = url.parse::<axum::http::Uri>().is_ok_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none()
+        });
+        if !good {
+            self.wrong(
+                "publicUrl",
+                format!("is `{url}`, which is not a URL such as https://queue.example.org"),
+            );
+        }
+        Some(url.to_owned())
+    }
+
+    fn webhooks(&self) -> Option<Webhooks> {
+        let seconds = |name, default| Duration::from(self.seconds(name, default));
+        Some(Webhooks {
+            hmac_secret: self.text("webhookHmacSecret").map(Secret::from),
+            allow_private: self.switch("webhookAllowPrivate"),
+            subscription_min_interval: seconds("subscriptionMinIntervalSeconds", 5),
+            subscription_cleanup_interval: seconds("subscriptionCleanupIntervalSeconds", 60),
+            result_max_attempts: u32::try_from(self.integer("resultWebhookMaxAttempts", 5)).ok()?,
+            result_base_backoff: seconds("resultWebhookBaseBackoffSeconds", 2),
+            result_max_backoff: seconds("resultWebhookMaxBackoffSeconds", 60),
+        })
+    }
+
+    fn artifacts(&self) -> Option<Artifacts> {
+        Some(Artifacts {
+            dir: self.text("localArtifactsDir").unwrap_or("./codeq-artifacts").into(),
+            max_bytes: usize::try_from(self.integer("maxArtifactBytes", 10 << 20)).ok()?,
+        })
+    }
+
+    fn tracing(&self) -> Option<Tracing> {
+        self.switch("tracingEnabled").then(|| Tracing {
+            service_name: self.text("tracingServiceName").unwrap_or("codeq").to_owned(),
+            otlp_endpoint: self.text("tracingOtlpEndpoint").map(ToOwned::to_owned),
+            otlp_insecure: self.switch("tracingOtlpInsecure"),
+            sample_ratio: self
+                .values
+                .get("tracingSampleRatio")
+                .and_then(Value::as_f64)
+                .unwrap_or(1.0),
+        })
+    }
+
+    fn rate_limits(&mut self) -> RateLimits {
+        let mut limits = RateLimits::default();
+        let Some(Value::Object(scopes)) = self.values.get("rateLimit") else {
+            return limits;
+        };
+        for (scope, limit) in scopes {
+            let place = match scope.as_str() {
+                "producer" => &mut limits.producer,
+                "worker" => &mut limits.worker,
+                "admin" => &mut limits.admin,
+                "webhook" => &mut limits.webhook,
+                _ => {
+                    self.wrong(
+                        "rateLimit",
+                        format!("has the unknown scope `{scope}`; there are producer, worker, admin, webhook"),
+                    );
+                    continue;
+                }
+            };
+            match rate_limit(limit) {
+                Some(limit) => *place = limit,
+                None => self.wrong(
+                    "rateLimit",
+                    format!("`{scope}` takes requestsPerMinute and burstSize, each a whole number from 0"),
+                ),
+            }
+        }
+        limits
+    }
+}
+
+/// A limit as it is written; nothing if it is written wrongly, and no limit if it is off.
+fn rate_limit(limit: &Value) -> Option<Option<RateLimit>> {
+    let limit = limit.as_object()?;
+    let known = |name: &String| ["requestsPerMinute", "burstSize"].contains(&name.as_str());
+    if !limit.keys().all(known) {
+        return None;
+    }
+    let number = |name: &str| match limit.get(name) {
+        None | Some(Value::Null) => Some(0),
+        Some(number) => u32::try_from(number.as_u64()?).ok(),
+    };
+    let (requests_per_minute, burst) = (number("requestsPerMinute")?, number("burstSize")?);
+    // As in codeQ, a limit without a burst is off, too.
+    let is_on = requests_per_minute > 0 && burst > 0;
+    Some(is_on.then_some(RateLimit { requests_per_minute, burst }))
 }
 
 const JWKS_MISSING: &str = "the auth provider `jwks` is not part of this version, and serving without \

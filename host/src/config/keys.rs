@@ -11,7 +11,6 @@ pub(crate) struct Key {
     pub(crate) kind: Kind,
     /// As it is shown when nothing sets it.
     pub(crate) default: &'static str,
-    pub(crate) use_: Use,
 }
 
 /// What values a setting takes.
@@ -35,21 +34,9 @@ pub(crate) enum Kind {
     MappingOrText,
 }
 
-/// What this host does with a setting.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Use {
-    /// It has its effect.
-    Full,
-    /// It is read and checked; what it is for is not served yet.
-    Later(&'static str),
-}
-
 const SECONDS: Kind = Kind::Integer { min: 0, max: 365 * 24 * 60 * 60 };
 const POSITIVE_SECONDS: Kind = Kind::Integer { min: 1, max: 365 * 24 * 60 * 60 };
 const COUNT: Kind = Kind::Integer { min: 1, max: 1_000_000 };
-
-const WEBHOOKS: Use = Use::Later("webhooks");
-const TRACING: Use = Use::Later("tracing");
 
 const fn key(
     name: &'static str,
@@ -57,17 +44,7 @@ const fn key(
     kind: Kind,
     default: &'static str,
 ) -> Key {
-    Key { name, env, kind, default, use_: Use::Full }
-}
-
-const fn later(
-    name: &'static str,
-    env: &'static [&'static str],
-    kind: Kind,
-    default: &'static str,
-    use_: Use,
-) -> Key {
-    Key { name, env, kind, default, use_ }
+    Key { name, env, kind, default }
 }
 
 fn log_levels() -> Vec<&'static str> {
@@ -120,67 +97,47 @@ pub(crate) static KEYS: &[Key] = &[
     key("workerAudience", &["WORKER_AUDIENCE"], Kind::Text, ""),
     key("allowedClockSkewSeconds", &["ALLOWED_CLOCK_SKEW_SECONDS"], SECONDS, "60"),
     key("allowProducerAsWorker", &["ALLOW_PRODUCER_AS_WORKER"], Kind::Switch, "false"),
-    later("webhookHmacSecret", &["WEBHOOK_HMAC_SECRET"], Kind::Secret, "", WEBHOOKS),
-    later(
-        "subscriptionMinIntervalSeconds",
-        &["SUBSCRIPTION_MIN_INTERVAL_SECONDS"],
-        SECONDS,
-        "5",
-        WEBHOOKS,
-    ),
-    later(
+    key("webhookHmacSecret", &["WEBHOOK_HMAC_SECRET"], Kind::Secret, ""),
+    key("webhookAllowPrivate", &["WEBHOOK_ALLOW_PRIVATE"], Kind::Switch, "false"),
+    key("subscriptionMinIntervalSeconds", &["SUBSCRIPTION_MIN_INTERVAL_SECONDS"], SECONDS, "5"),
+    key(
         "subscriptionCleanupIntervalSeconds",
         &["SUBSCRIPTION_CLEANUP_INTERVAL_SECONDS"],
         POSITIVE_SECONDS,
         "60",
-        WEBHOOKS,
     ),
-    later("resultWebhookMaxAttempts", &["RESULT_WEBHOOK_MAX_ATTEMPTS"], COUNT, "5", WEBHOOKS),
-    later(
-        "resultWebhookBaseBackoffSeconds",
-        &["RESULT_WEBHOOK_BASE_BACKOFF_SECONDS"],
-        SECONDS,
-        "2",
-        WEBHOOKS,
+    key("resultWebhookMaxAttempts", &["RESULT_WEBHOOK_MAX_ATTEMPTS"], COUNT, "5"),
+    key("resultWebhookBaseBackoffSeconds", &["RESULT_WEBHOOK_BASE_BACKOFF_SECONDS"], SECONDS, "2"),
+    key("resultWebhookMaxBackoffSeconds", &["RESULT_WEBHOOK_MAX_BACKOFF_SECONDS"], SECONDS, "60"),
+    key("rateLimit", &[], Kind::Mapping, "{}"),
+    key("localArtifactsDir", &["LOCAL_ARTIFACTS_DIR"], Kind::Text, "./codeq-artifacts"),
+    key(
+        "maxArtifactBytes",
+        &["MAX_ARTIFACT_BYTES"],
+        Kind::Integer { min: 0, max: 1 << 30 },
+        "10485760",
     ),
-    later(
-        "resultWebhookMaxBackoffSeconds",
-        &["RESULT_WEBHOOK_MAX_BACKOFF_SECONDS"],
-        SECONDS,
-        "60",
-        WEBHOOKS,
-    ),
-    later("rateLimit", &[], Kind::Mapping, "{}", Use::Later("rate limits")),
-    later(
-        "localArtifactsDir",
-        &["LOCAL_ARTIFACTS_DIR"],
-        Kind::Text,
-        "./codeq-artifacts",
-        Use::Later("stored artifacts"),
-    ),
-    later("tracingEnabled", &["TRACING_ENABLED"], Kind::Switch, "false", TRACING),
-    later(
-        "tracingServiceName",
-        &["TRACING_SERVICE_NAME", "OTEL_SERVICE_NAME"],
-        Kind::Text,
-        "codeq",
-        TRACING,
-    ),
-    later(
+    key("publicUrl", &["PUBLIC_URL"], Kind::Text, ""),
+    key("tlsCertFile", &["TLS_CERT_FILE"], Kind::Text, ""),
+    key("tlsKeyFile", &["TLS_KEY_FILE"], Kind::Text, ""),
+    key("maxConnections", &["MAX_CONNECTIONS"], COUNT, "10000"),
+    key("requestTimeoutSeconds", &["REQUEST_TIMEOUT_SECONDS"], POSITIVE_SECONDS, "30"),
+    key("idleTimeoutSeconds", &["IDLE_TIMEOUT_SECONDS"], POSITIVE_SECONDS, "120"),
+    key("tracingEnabled", &["TRACING_ENABLED"], Kind::Switch, "false"),
+    key("tracingServiceName", &["TRACING_SERVICE_NAME", "OTEL_SERVICE_NAME"], Kind::Text, "codeq"),
+    key(
         "tracingOtlpEndpoint",
         &["TRACING_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
         Kind::Text,
         "",
-        TRACING,
     ),
-    later(
+    key(
         "tracingOtlpInsecure",
         &["TRACING_OTLP_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"],
         Kind::Switch,
         "false",
-        TRACING,
     ),
-    later("tracingSampleRatio", &["TRACING_SAMPLE_RATIO"], Kind::Ratio, "1", TRACING),
+    key("tracingSampleRatio", &["TRACING_SAMPLE_RATIO"], Kind::Ratio, "1"),
 ];
 
 /// Keys of codeQ features that this host does not have. Their presence is a warning, not an error.

@@ -8,6 +8,7 @@
 mod import;
 mod interpret;
 mod keys;
+mod settings;
 mod show;
 mod source;
 
@@ -24,6 +25,7 @@ use serde_json::Value;
 use crate::plugins::OpenOptions;
 
 pub use import::{Import, import};
+pub use settings::{Artifacts, Listener, RateLimit, RateLimits, Secret, Tls, Tracing, Webhooks};
 pub use show::{Entry, Shown};
 pub use source::Origin;
 
@@ -64,6 +66,19 @@ pub struct Config {
     pub worker_auth: Option<AuthProvider>,
     /// Whether a producer's token lets its bearer work, too.
     pub allow_producer_as_worker: bool,
+    /// How connections are taken.
+    pub listener: Listener,
+    /// Under which URL callers reach this host, without a slash at its end; nothing if that is not
+    /// known.
+    pub public_url: Option<String>,
+    /// How webhooks are called.
+    pub webhooks: Webhooks,
+    /// How often callers may call.
+    pub rate_limits: RateLimits,
+    /// Where the contents of artifacts are kept.
+    pub artifacts: Artifacts,
+    /// Where traces go; nothing if none are made.
+    pub tracing: Option<Tracing>,
 }
 
 /// An authentication provider with its configuration.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{
     DEFAULT_FILE, Problem,
-    keys::{self, FOREIGN, KEYS, Key, Kind, Use},
+    keys::{self, FOREIGN, KEYS, Key, Kind},
 };
 use crate::nearest::nearest;
 
@@ -120,11 +120,6 @@ impl Values {
         }
         match coerce(&key.kind, value) {
             Ok(value) => {
-                if let Use::Later(feature) = key.use_ {
-                    let message = format!("has no effect: {feature} are not part of this version");
-                    let message = message.replace("tracing are", "tracing is");
-                    self.warnings.push(Problem { place, message });
-                }
                 self.set.insert(key.name, Setting { value, origin });
             }
             Err(message) => problems.push(Problem { place, message }),

@@ -98,11 +98,36 @@ fn an_unknown_key_is_named_with_the_nearest_known_one() {
 
 #[test]
 fn features_of_codeq_that_this_host_lacks_are_warnings() {
-    let file = "raft: {}\ncluster: {}\nsharding: {}\nidentityServiceUrl: x\nwebhookHmacSecret: y";
+    let file = "raft: {}\ncluster: {}\nsharding: {}\nidentityServiceUrl: x";
     let loaded = load(file, &[]).unwrap();
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
-    assert_eq!(warnings.len(), 5, "{warnings:?}");
-    assert!(warnings[4].contains("webhooks are not part of this version"), "{warnings:?}");
+    assert_eq!(warnings.len(), 4, "{warnings:?}");
+}
+
+#[test]
+fn settings_of_the_service_have_codeqs_defaults_and_a_limit_without_a_burst_is_off() {
+    let plain = config("", &[]);
+    assert_eq!((plain.webhooks.result_max_attempts, plain.webhooks.allow_private), (5, false));
+    assert_eq!(plain.rate_limits, RateLimits::default());
+    assert_eq!(plain.tracing, None);
+
+    let limited = config(
+        "rateLimit: {producer: {requestsPerMinute: 60, burstSize: 5}, worker: {requestsPerMinute: 9}}",
+        &[],
+    );
+    let limit = RateLimit { requests_per_minute: 60, burst: 5 };
+    let expected = RateLimits { producer: Some(limit), ..RateLimits::default() };
+    assert_eq!(limited.rate_limits, expected);
+
+    let secret = config("webhookHmacSecret: hush", &[]).webhooks;
+    assert!(!format!("{secret:?}").contains("hush"));
+}
+
+#[test]
+fn a_certificate_without_its_key_and_a_url_that_is_none_are_errors() {
+    let problems = problems("tlsCertFile: cert.pem\npublicUrl: queue", &[]);
+    assert!(problems.contains("`tlsCertFile`: is set without `tlsKeyFile`"), "{problems}");
+    assert!(problems.contains("`publicUrl`: is `queue`"), "{problems}");
 }
 
 #[test]
