@@ -11,6 +11,7 @@
 pub mod cli;
 pub mod config;
 pub mod http;
+pub mod metrics;
 pub mod plugins;
 pub mod service;
 pub mod store;

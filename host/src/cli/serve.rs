@@ -12,6 +12,7 @@ use super::{ConfigFile, Failure, config, log, plugins};
 use crate::{
     config::Config,
     http::{self, Api, Auth},
+    metrics::Metrics,
     plugins::OpenError,
     service::{Service, Settings},
     store::Store,
@@ -52,7 +53,9 @@ async fn serve(config: &Config, auth: Auth) -> Result<(), Failure> {
         default_lease: config.default_lease,
         repair_limit: config.requeue_inspect_limit,
     };
-    let service = Service::start(store.clone(), settings);
+    let metrics =
+        Metrics::new().map_err(|error| Failure::Failed(format!("cannot count: {error}")))?;
+    let service = Service::start(store.clone(), settings, metrics);
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}

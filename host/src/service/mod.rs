@@ -17,7 +17,7 @@ use codeq_plugin::{
 };
 use tokio::sync::watch;
 
-use crate::store::Store;
+use crate::{metrics::Metrics, store::Store};
 use upkeep::Upkeep;
 use waiters::Waiters;
 
@@ -38,6 +38,7 @@ pub struct Settings {
 pub struct Service {
     store: Store,
     settings: Settings,
+    metrics: Metrics,
     /// Claims that wait for a task, by queue.
     claims: Waiters<QueueName>,
     /// Readers that wait for a result, by task.
@@ -71,10 +72,11 @@ impl Service {
     /// A service over `store`. Its upkeep runs until [`Service::stop`].
     ///
     /// Call it inside a tokio runtime.
-    pub fn start(store: Store, settings: Settings) -> Arc<Service> {
+    pub fn start(store: Store, settings: Settings, metrics: Metrics) -> Arc<Service> {
         let service = Arc::new(Service {
             store,
             settings,
+            metrics,
             claims: Waiters::default(),
             readers: Waiters::default(),
             upkeep: Upkeep::default(),
@@ -87,6 +89,11 @@ impl Service {
     /// The store underneath.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Takes no more: waiting callers are answered with what there is, and the upkeep ends. Calls in
