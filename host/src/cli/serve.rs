@@ -11,7 +11,7 @@ use tokio::{
 use super::{ConfigFile, Failure, config, log, plugins};
 use crate::{
     config::Config,
-    http::{self, Api, Auth},
+    http::{self, Api, Auth, Listener, Secured},
     metrics::Metrics,
     plugins::OpenError,
     service::{Service, Settings},
@@ -25,16 +25,18 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 pub(super) fn run(file: &ConfigFile) -> Result<(), Failure> {
     let config = config::load(file)?.config;
     let auth = Auth::new(&config).map_err(|error| Failure::Wrong(error.to_string()))?;
+    let secured =
+        Secured::new(&config.listener).map_err(|error| Failure::Wrong(error.to_string()))?;
     log::start(&config);
     let runtime =
         Runtime::new().map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
-    let served = runtime.block_on(serve(&config, auth));
+    let served = runtime.block_on(serve(&config, auth, secured));
     // A plugin that holds on to a thread does not hold on to the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     served
 }
 
-async fn serve(config: &Config, auth: Auth) -> Result<(), Failure> {
+async fn serve(config: &Config, auth: Auth, secured: Secured) -> Result<(), Failure> {
     let mut terminate = signals(SignalKind::terminate())?;
     let mut interrupt = signals(SignalKind::interrupt())?;
     let store = tokio::select! {
@@ -43,11 +45,11 @@ async fn serve(config: &Config, auth: Auth) -> Result<(), Failure> {
         _ = interrupt.recv() => return Ok(()),
     };
     let address = SocketAddr::new(config.bind, config.port);
-    let listener = http::listen(address).await.map_err(|error| {
+    let listener = Listener::bind(address, secured).await.map_err(|error| {
         let remedy = "choose another with `port` or PORT";
         Failure::Failed(format!("cannot listen on {address}: {error}; {remedy}"))
     })?;
-    let address = listener.local_addr().unwrap_or(address);
+    let address = listener.address().unwrap_or(address);
     announce(config, &store, address);
     let settings = Settings {
         default_lease: config.default_lease,
@@ -63,9 +65,9 @@ async fn serve(config: &Config, auth: Auth) -> Result<(), Failure> {
         }
         tracing::info!("stopping: finishing what is in flight");
     };
-    let served = http::serve(listener, Api::new(service, auth, config), stop).await;
+    http::serve(listener, Api::new(service, auth, config), stop).await;
     close(&store).await;
-    served.map_err(|error| Failure::Failed(format!("the listener failed: {error}")))
+    Ok(())
 }
 
 async fn open(config: &Config) -> Result<Store, Failure> {
@@ -81,9 +83,10 @@ async fn open(config: &Config) -> Result<Store, Failure> {
 /// What an operator wants to know at the start.
 fn announce(config: &Config, store: &Store, address: SocketAddr) {
     let manifest = store.manifest();
+    let scheme = if config.listener.tls.is_some() { "https" } else { "http" };
     let auth = if config.has_auth() { "tokens" } else { "none: this machine only, one tenant" };
     tracing::info!(
-        address = %format_args!("http://{address}"),
+        address = %format_args!("{scheme}://{address}"),
         plugin = manifest.name,
         version = manifest.version,
         durability = store.durability().as_str(),

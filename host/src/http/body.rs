@@ -7,11 +7,12 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{
     body::{Body, Bytes, HttpBody, to_bytes},
-    extract::{FromRequest, Request},
+    extract::{FromRequest, Request, State},
     http::{HeaderValue, StatusCode, header::CONNECTION},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -20,6 +21,7 @@ use bytes::BytesMut;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::{Api, error::ApiError};
 
@@ -29,15 +31,15 @@ const GATHERED: usize = 64 * 1024;
 /// Reads a small body whole, even if the request is refused without a look at it. A connection whose
 /// request was not read to its end has to be closed, and its caller would learn of that only by
 /// losing the next request; if the body is too large to be read for nothing, he is told with the answer.
-pub(crate) async fn gather(request: Request, next: Next) -> Response {
+pub(crate) async fn gather(State(api): State<Api>, request: Request, next: Next) -> Response {
     let (parts, mut body) = request.into_parts();
     let is_large = body.size_hint().exact().is_some_and(|length| length > GATHERED as u64);
     let mut gathered = BytesMut::new();
-    while !is_large && gathered.len() <= GATHERED && !body.is_end_stream() {
-        match body.frame().await {
-            Some(Ok(frame)) => gathered.extend(frame.into_data().unwrap_or_default()),
-            Some(Err(_)) => return ApiError::invalid_body("it ended too early").into_response(),
-            None => break,
+    if !is_large && !body.is_end_stream() {
+        match timeout(api.body_timeout, first_part(&mut body, &mut gathered)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return ApiError::invalid_body("it ended too early").into_response(),
+            Err(_) => return too_slow(&api).into_response(),
         }
     }
     if !is_large && gathered.len() <= GATHERED {
@@ -52,6 +54,16 @@ pub(crate) async fn gather(request: Request, next: Next) -> Response {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// Reads as much as is gathered, or all if that is less.
+async fn first_part(body: &mut Body, gathered: &mut BytesMut) -> Result<(), axum::Error> {
+    while gathered.len() <= GATHERED
+        && let Some(frame) = body.frame().await
+    {
+        gathered.extend(frame?.into_data().unwrap_or_default());
+    }
+    Ok(())
 }
 
 /// A body of which a part was read already, and whether it was read to its end.
@@ -101,7 +113,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
-        parse(&read(request.into_body(), api.max_body).await?).map(Json)
+        parse(&read(request.into_body(), api).await?).map(Json)
     }
 }
 
@@ -109,7 +121,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for OptionalJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
-        let bytes = read(request.into_body(), api.max_body).await?;
+        let bytes = read(request.into_body(), api).await?;
         let blank = bytes.iter().all(u8::is_ascii_whitespace);
         parse(if blank { b"{}" } else { &bytes }).map(OptionalJson)
     }
@@ -123,15 +135,32 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(bytes).map_err(|error| ApiError::invalid_body(error.to_string()))
 }
 
-async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
-    to_bytes(body, limit).await.map_err(|error| {
-        if is_too_long(&error) {
-            let message = format!("body is larger than {limit} bytes");
-            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
-        } else {
-            ApiError::invalid_body("it ended too early")
-        }
+async fn read(body: Body, api: &Api) -> Result<Bytes, ApiError> {
+    // A large body may take longer, but not for ever: a second for each that a slow line carries.
+    let length = body.size_hint().lower();
+    if length > api.max_body as u64 {
+        return Err(too_large(api));
+    }
+    let limit = api.body_timeout + Duration::from_secs(length / SLOWEST_RATE);
+    let read = timeout(limit, to_bytes(body, api.max_body)).await.map_err(|_| too_slow(api))?;
+    read.map_err(|error| match is_too_long(&error) {
+        true => too_large(api),
+        false => ApiError::invalid_body("it ended too early"),
     })
+}
+
+fn too_large(api: &Api) -> ApiError {
+    let message = format!("body is larger than {} bytes", api.max_body);
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+}
+
+/// The slowest line on which a large body arrives in time, in bytes per second.
+const SLOWEST_RATE: u64 = 64 * 1024;
+
+fn too_slow(api: &Api) -> ApiError {
+    let limit = api.body_timeout.as_secs();
+    let message = format!("the body did not arrive in time ({limit} s)");
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, message)
 }
 
 fn is_too_long(error: &axum::Error) -> bool {

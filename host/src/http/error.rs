@@ -2,7 +2,10 @@
 
 use axum::{
     Json,
-    http::{StatusCode, header::RETRY_AFTER},
+    http::{
+        HeaderValue, StatusCode,
+        header::{CONNECTION, RETRY_AFTER},
+    },
     response::{IntoResponse, Response},
 };
 use serde_json::json;
@@ -86,9 +89,16 @@ impl IntoResponse for ApiError {
             None => json!({ "error": self.message }),
         };
         let mut response = (self.status, Json(body)).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            let seconds = axum::http::HeaderValue::from_static(RETRY_AFTER_SECONDS);
-            response.headers_mut().insert(RETRY_AFTER, seconds);
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                let seconds = HeaderValue::from_static(RETRY_AFTER_SECONDS);
+                response.headers_mut().insert(RETRY_AFTER, seconds);
+            }
+            // The rest of the request may still come, and is not waited for.
+            StatusCode::REQUEST_TIMEOUT => {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
         }
         response
     }

@@ -1,33 +1,36 @@
 //! The HTTP API: codeQ's routes over the queue service.
 //!
-//! A request meets, in this order: [`request_id`], the route ([`tasks`], [`admin`], [`health`]), the
+//! A request meets, in this order: its connection ([`listener`], [`connection`]), [`request_id`], the route ([`tasks`], [`admin`], [`health`]), the
 //! authentication that the route asks for ([`auth`]), and the body's reading ([`body`]). What goes
 //! wrong anywhere becomes one [`error::ApiError`].
 
 mod admin;
 mod auth;
 mod body;
+mod connection;
 mod error;
 mod health;
+mod listener;
 mod params;
 mod request_id;
 mod tasks;
+mod tls;
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::FromRef,
     middleware,
     routing::{get, post},
-    serve::ListenerExt,
 };
-use tokio::net::TcpListener;
 
 use crate::{config::Config, service::Service};
 use error::ApiError;
 
 pub use auth::{Auth, AuthError};
+pub use listener::{Listener, Secured};
+pub use tls::TlsError;
 
 /// What the routes share.
 #[derive(Clone)]
@@ -35,6 +38,8 @@ pub struct Api {
     service: Arc<Service>,
     auth: Arc<Auth>,
     max_body: usize,
+    /// How long a caller may take to send a body.
+    body_timeout: Duration,
 }
 
 impl FromRef<Api> for Arc<Service> {
@@ -46,7 +51,12 @@ impl FromRef<Api> for Arc<Service> {
 impl Api {
     /// The API over `service`, for whom `auth` lets in.
     pub fn new(service: Arc<Service>, auth: Auth, config: &Config) -> Api {
-        Api { service, auth: Arc::new(auth), max_body: config.max_body_bytes }
+        Api {
+            service,
+            auth: Arc::new(auth),
+            max_body: config.max_body_bytes,
+            body_timeout: config.listener.request_timeout,
+        }
     }
 
     /// The routes.
@@ -71,7 +81,7 @@ impl Api {
             .route("/readyz", get(health::readyz))
             .fallback(async || ApiError::no_such_route())
             .method_not_allowed_fallback(async || ApiError::method_not_allowed())
-            .layer(middleware::from_fn(body::gather))
+            .layer(middleware::from_fn_with_state(self.clone(), body::gather))
             .layer(middleware::from_fn(request_id::assign))
             .with_state(self)
     }
@@ -82,47 +92,21 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
 /// Serves until `stop` resolves; then takes no more connections, finishes what is in flight, and
 /// returns.
-///
-/// # Errors
-///
-/// If the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    api: Api,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+pub async fn serve(listener: Listener, api: Api, stop: impl Future<Output = ()> + Send) {
     let service = Arc::clone(&api.service);
-    // Small answers go out at once instead of waiting for more to send.
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            tracing::debug!(%error, "cannot send without delay");
-        }
-    });
     let (draining, mut drained) = tokio::sync::oneshot::channel::<()>();
-    let stop = async move {
-        stop.await;
+    let begin_stop = move || {
         service.stop();
         drop(draining);
     };
-    let server = axum::serve(listener, api.router()).with_graceful_shutdown(stop);
     tokio::select! {
-        result = server.into_future() => result,
+        () = listener.serve(api.router(), stop, begin_stop) => {}
         () = async {
             // The sender is dropped when the draining begins.
             let _ = (&mut drained).await;
             tokio::time::sleep(DRAIN_LIMIT).await;
         } => {
             tracing::warn!(limit = ?DRAIN_LIMIT, "some requests did not end in time");
-            Ok(())
         }
     }
-}
-
-/// Listens on an address.
-///
-/// # Errors
-///
-/// If the address cannot be had.
-pub async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await
 }

@@ -6,7 +6,7 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{Api, error::ApiError};
+use super::{Api, connection::Peer, error::ApiError};
 
 /// The variable part of the path.
 pub(crate) struct Path(pub(crate) String);
@@ -32,5 +32,13 @@ impl<T: DeserializeOwned> FromRequestParts<Api> for Query<T> {
         query
             .map(|extract::Query(query)| Query(query))
             .map_err(|error| ApiError::bad_request(format!("invalid query: {}", error.body_text())))
+    }
+}
+
+impl FromRequestParts<Api> for Peer {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, ApiError> {
+        Ok(parts.extensions.get().cloned().unwrap_or_else(Peer::unknown))
     }
 }

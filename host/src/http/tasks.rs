@@ -17,6 +17,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::{
     auth::{Caller, Producer, Reader, Worker, scope},
     body::{Json, OptionalJson, parse},
+    connection::Peer,
     error::ApiError,
     params::{Path, Query},
 };
@@ -157,9 +158,10 @@ pub(crate) struct ClaimBody {
 pub(crate) async fn claim(
     State(service): State<Arc<Service>>,
     Worker(caller): Worker,
+    peer: Peer,
     OptionalJson(body): OptionalJson<ClaimBody>,
 ) -> Result<Response, ApiError> {
-    let handover = service.claim(claimant(&caller, body, 1)?).await?;
+    let handover = service.claim(claimant(&caller, body, 1)?, peer.left()).await?;
     Ok(match handover.deliver().into_only() {
         Some(task) => Answer(task).into_response(),
         None => StatusCode::NO_CONTENT.into_response(),
@@ -170,6 +172,7 @@ pub(crate) async fn claim(
 pub(crate) async fn claim_batch(
     State(service): State<Arc<Service>>,
     Worker(caller): Worker,
+    peer: Peer,
     Json(body): Json<ClaimBody>,
 ) -> Result<Response, ApiError> {
     let count = match body.count.map(u32::try_from) {
@@ -181,7 +184,7 @@ pub(crate) async fn claim_batch(
             return Err(ApiError::bad_request(format!("count exceeds maximum of {LARGEST_CLAIM}")));
         }
     };
-    let tasks = service.claim(claimant(&caller, body, count)?).await?.deliver();
+    let tasks = service.claim(claimant(&caller, body, count)?, peer.left()).await?.deliver();
     Ok(if tasks.is_empty() {
         StatusCode::NO_CONTENT.into_response()
     } else {
@@ -400,6 +403,7 @@ pub(crate) async fn get_result(
     Reader(caller): Reader,
     Path(id): Path,
     Query(query): Query<WaitQuery>,
+    peer: Peer,
 ) -> Result<Answer<TaskAndResult>, ApiError> {
     let wait = match query.wait_seconds.as_deref() {
         None | Some("") => 0,
@@ -410,7 +414,8 @@ pub(crate) async fn get_result(
         })?,
     };
     let wait = Millis::from_secs(wait.clamp(0, LONGEST_RESULT_WAIT));
-    let (task, result) = service.result(&caller.tenant, &id, Duration::from(wait)).await?;
+    let (task, result) =
+        service.result(&caller.tenant, &id, Duration::from(wait), peer.left()).await?;
     Ok(Answer(TaskAndResult { task, result }))
 }
 

@@ -20,6 +20,10 @@ impl Handover {
         Handover { service, tasks }
     }
 
+    pub(super) fn nothing(service: &Arc<Service>) -> Handover {
+        Handover::new(Arc::clone(service), Batch::default())
+    }
+
     /// The tasks, for their worker.
     pub fn deliver(mut self) -> Batch<Boxed<Task>> {
         mem::take(&mut self.tasks)

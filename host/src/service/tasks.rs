@@ -1,12 +1,13 @@
 //! The service's operations on tasks.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use codeq_plugin::{
     Artifact, Batch, Boxed, Claim, Cleanup, Complete, Enqueue, Error, Extend, Extensions, Instant,
     Lease, List, Location, MAX_PRIORITY, Millis, Nack, Optional, Queue, QueueStats, Returned, Task,
     TaskResult, TaskStatus, Text,
 };
+use futures_util::FutureExt;
 use tokio::{
     sync::oneshot,
     time::{Instant as Deadline, sleep_until},
@@ -117,19 +118,23 @@ impl Service {
         .await
     }
 
-    /// Claims tasks, and waits for one if there is none.
+    /// Claims tasks, and waits for one if there is none. Nobody waits any longer once the caller has
+    /// `left`, and what came while he was leaving is handed back.
     ///
     /// # Errors
     ///
     /// Why the store did not answer.
-    pub async fn claim(self: &Arc<Self>, claimant: Claimant) -> Result<Handover, ServiceError> {
+    pub async fn claim(
+        self: &Arc<Self>,
+        claimant: Claimant,
+        left: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<Handover, ServiceError> {
         // The claim goes on if the caller goes away in the middle of it, so that what was claimed by
         // then can be handed back.
         let (mut answer, claimed) = oneshot::channel();
         let service = Arc::clone(self);
         tokio::spawn(async move {
-            let taken = service.take(claimant, &mut answer).await;
-            let handover = taken.map(|tasks| Handover::new(Arc::clone(&service), tasks));
+            let handover = service.take(claimant, &mut answer, left).await;
             // Nobody there to take it: dropping it hands the tasks back.
             drop(answer.send(handover));
         });
@@ -137,10 +142,13 @@ impl Service {
     }
 
     async fn take<T>(
-        &self,
+        self: &Arc<Self>,
         claimant: Claimant,
         caller: &mut oneshot::Sender<T>,
-    ) -> Result<Batch<Boxed<Task>>, ServiceError> {
+        left: impl Future<Output = ()>,
+    ) -> Result<Handover, ServiceError> {
+        let mut left = pin!(left);
+        let mut has_waited = false;
         let deadline = Deadline::now() + claimant.wait;
         let claim = Claim {
             worker_id: claimant.worker_id.into(),
@@ -160,14 +168,20 @@ impl Service {
             }
             if !claimed.tasks.is_empty() {
                 claimed.tasks.iter().for_each(|task| self.notice(task, None));
-                return Ok(claimed.tasks);
+                let handover = Handover::new(Arc::clone(self), claimed.tasks);
+                // Who asked and left at once may only have nothing more to say. Who was waiting for
+                // this is gone.
+                let is_gone = has_waited && left.as_mut().now_or_never().is_some();
+                return Ok(if is_gone { Handover::nothing(self) } else { handover });
             }
+            has_waited = true;
             let again = tokio::select! {
                 again = self.wait(&waiter, deadline) => again,
                 () = caller.closed() => false,
+                () = &mut left => false,
             };
             if !again {
-                return Ok(Batch::default());
+                return Ok(Handover::nothing(self));
             }
         }
     }
@@ -278,7 +292,8 @@ impl Service {
         if task.tenant_id == *tenant { Ok(task) } else { Err(TASK_NOT_FOUND) }
     }
 
-    /// A task of a tenant and its result; waits for the result if there is none.
+    /// A task of a tenant and its result; waits for the result if there is none, until the caller
+    /// has `left`.
     ///
     /// # Errors
     ///
@@ -288,7 +303,9 @@ impl Service {
         tenant: &str,
         id: &str,
         wait: Duration,
+        left: impl Future<Output = ()>,
     ) -> Result<(Boxed<Task>, Boxed<TaskResult>), ServiceError> {
+        let mut left = pin!(left);
         let deadline = Deadline::now() + wait;
         let mut waiter = self.readers.join(vec![id.into()]);
         loop {
@@ -308,7 +325,11 @@ impl Service {
                 Err(error) => return Err(error),
             }
             waiter.end_look();
-            if !self.wait(&waiter, deadline).await {
+            let again = tokio::select! {
+                again = self.wait(&waiter, deadline) => again,
+                () = &mut left => false,
+            };
+            if !again {
                 return Err(ServiceError::NotFound("result not found"));
             }
         }

@@ -12,11 +12,20 @@ use std::{
 };
 
 use codeq_test_servers::free_addr;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{Client, codeq};
+
+/// Lets this process open that many files, which connections are, too.
+pub fn open_files(count: u64) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_some_and(|current| current < count) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(count), maximum })
+            .expect("enough open files: raise the limit with `ulimit -Hn`");
+    }
+}
 
 /// How long a host may take to start, or to stop.
 const LIMIT: Duration = Duration::from_secs(40);
@@ -130,6 +139,14 @@ impl Host {
     /// The lines of the log so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
+    }
+
+    /// What the host keeps in memory, in bytes.
+    pub fn memory(&self) -> u64 {
+        let pid = self.process.id().to_string();
+        let output = Command::new("ps").args(["-o", "rss=", "-p", &pid]).output().expect("ps runs");
+        let kib = String::from_utf8_lossy(&output.stdout).trim().parse::<u64>().expect("a number");
+        kib << 10
     }
 
     /// Asks the host to stop, as a service manager does.

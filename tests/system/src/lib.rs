@@ -16,8 +16,8 @@ mod providers;
 mod raw;
 
 pub use artifacts::{build, build_in, codeq, library_dir, plugin, plugin_dir};
-pub use client::{Answer, Client};
-pub use host::Host;
+pub use client::{Answer, Client, many};
+pub use host::{Host, open_files};
 pub use providers::{
     PATIENCE, PROVIDERS, Setup, on_every_provider, on_every_provider_with, start_on,
 };
