@@ -3,11 +3,14 @@
 //! In the order in which a request meets them: [`http`] → [`service`] → [`store`] → the plugin,
 //! which [`plugins`] found and loaded as [`config`] says. [`cli`] is the program's command line.
 //!
+//! [`artifacts`] keeps the files of results, which no store has to.
+//!
 //! [`verify`] tries whether a compiled plugin keeps the storage contract.
 //!
 //! Without the server, for tests and for programs that embed a queue, [`Store::open`] is all it
 //! takes.
 
+pub mod artifacts;
 pub mod cli;
 pub mod config;
 pub mod http;

@@ -10,6 +10,7 @@ use tokio::{
 
 use super::{ConfigFile, Failure, config, log, plugins};
 use crate::{
+    artifacts::Artifacts,
     config::Config,
     http::{self, Api, Auth, Listener, Secured},
     metrics::Metrics,
@@ -57,7 +58,11 @@ async fn serve(config: &Config, auth: Auth, secured: Secured) -> Result<(), Fail
     };
     let metrics =
         Metrics::new().map_err(|error| Failure::Failed(format!("cannot count: {error}")))?;
-    let service = Service::start(store.clone(), settings, metrics);
+    let artifacts = Artifacts::new(&config.artifacts, &http::base_url(config));
+    if let Some(problem) = artifacts.problem() {
+        tracing::warn!("{problem}; results that bring files are refused until it is mended");
+    }
+    let service = Service::start(store.clone(), settings, metrics, artifacts);
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}

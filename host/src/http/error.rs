@@ -67,7 +67,11 @@ impl From<ServiceError> for ApiError {
             ServiceError::Invalid(_) => StatusCode::BAD_REQUEST,
             ServiceError::NotFound(_) => StatusCode::NOT_FOUND,
             ServiceError::NotOwner => StatusCode::FORBIDDEN,
-            ServiceError::NotInProgress | ServiceError::AlreadyExists => StatusCode::CONFLICT,
+            ServiceError::NotInProgress
+            | ServiceError::AlreadyExists
+            | ServiceError::Conflict(_) => StatusCode::CONFLICT,
+            ServiceError::Artifacts => StatusCode::SERVICE_UNAVAILABLE,
+            ServiceError::Unsupported { .. } => StatusCode::NOT_IMPLEMENTED,
             // What a backend says of itself is for the operator's eyes.
             ServiceError::Unavailable(cause) => {
                 tracing::debug!(error = %cause, "a request failed: the backend is unavailable");

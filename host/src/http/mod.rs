@@ -1,13 +1,16 @@
 //! The HTTP API: codeQ's routes over the queue service.
 //!
-//! A request meets, in this order: its connection ([`listener`], [`connection`]), [`request_id`], the route ([`tasks`], [`admin`], [`health`]), the
+//! A request meets, in this order: its connection ([`listener`], [`connection`]), [`request_id`], the
+//! route ([`tasks`], [`artifacts`], [`admin`], [`health`]), the
 //! authentication that the route asks for ([`auth`]), and the body's reading ([`body`]). What goes
 //! wrong anywhere becomes one [`error::ApiError`].
 
 mod admin;
+mod artifacts;
 mod auth;
 mod body;
 mod connection;
+mod cursor;
 mod error;
 mod health;
 mod listener;
@@ -22,7 +25,7 @@ use axum::{
     Router,
     extract::FromRef,
     middleware,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 
 use crate::{config::Config, service::Service};
@@ -31,6 +34,15 @@ use error::ApiError;
 pub use auth::{Auth, AuthError};
 pub use listener::{Listener, Secured};
 pub use tls::TlsError;
+
+/// What the paths of the API begin with.
+const PREFIX: &str = "/v1/codeq";
+
+/// What links to the API begin with: only the path's beginning, if nobody said where the host is
+/// reached.
+pub fn base_url(config: &Config) -> String {
+    format!("{}{PREFIX}", config.public_url.as_deref().unwrap_or_default())
+}
 
 /// What the routes share.
 #[derive(Clone)]
@@ -72,11 +84,18 @@ impl Api {
             .route("/tasks/{id}/abandon", post(tasks::abandon))
             .route("/tasks/{id}/nack", post(tasks::nack))
             .route("/tasks/{id}/result", post(tasks::submit).get(tasks::get_result))
+            .route("/tasks/{id}/artifacts/{name}", get(artifacts::get))
             .route("/admin/queues", get(admin::queues))
             .route("/admin/queues/{command}", get(admin::queue))
-            .route("/admin/tasks/cleanup", post(admin::cleanup));
+            .route("/admin/queues/{command}/tasks", get(admin::queue_tasks))
+            .route("/admin/queues/{command}/dlq/requeue", post(admin::requeue_dead_letters))
+            .route("/admin/queues/{command}/dlq/purge", post(admin::purge_dead_letters))
+            .route("/admin/tasks", get(admin::tasks))
+            .route("/admin/tasks/cleanup", post(admin::cleanup))
+            .route("/admin/tasks/{id}", delete(admin::delete))
+            .route("/admin/tasks/{id}/requeue", post(admin::requeue));
         Router::new()
-            .nest("/v1/codeq", v1)
+            .nest(PREFIX, v1)
             .route("/healthz", get(health::healthz))
             .route("/readyz", get(health::readyz))
             .fallback(async || ApiError::no_such_route())

@@ -8,18 +8,18 @@ use serde::de::DeserializeOwned;
 
 use super::{Api, connection::Peer, error::ApiError};
 
-/// The variable part of the path.
-pub(crate) struct Path(pub(crate) String);
+/// The variable part of the path, or its parts.
+pub(crate) struct Path<T = String>(pub(crate) T);
 
 /// The query.
 pub(crate) struct Query<T>(pub(crate) T);
 
-impl FromRequestParts<Api> for Path {
+impl<T: DeserializeOwned + Send> FromRequestParts<Api> for Path<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let path = extract::Path::<String>::from_request_parts(parts, api).await;
-        path.map(|extract::Path(text)| Path(text))
+        let path = extract::Path::<T>::from_request_parts(parts, api).await;
+        path.map(|extract::Path(parts)| Path(parts))
             .map_err(|error| ApiError::bad_request(format!("invalid path: {}", error.body_text())))
     }
 }

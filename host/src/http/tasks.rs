@@ -9,12 +9,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use codeq_plugin::{
-    Artifact, Boxed, Extensions, Instant, Lease, Location, Millis, Task, TaskResult, TaskStatus,
+    Boxed, Extensions, Instant, Lease, Location, Millis, Task, TaskResult, TaskStatus,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
+    artifacts::{self, ArtifactBody},
     auth::{Caller, Producer, Reader, Worker, scope},
     body::{Json, OptionalJson, parse},
     connection::Peer,
@@ -270,15 +271,6 @@ pub(crate) struct ResultBody {
     artifacts: Option<Vec<ArtifactBody>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ArtifactBody {
-    #[serde(default)]
-    name: String,
-    url: Option<String>,
-    content_base64: Option<String>,
-}
-
 /// Takes in the result of a task.
 pub(crate) async fn submit(
     State(service): State<Arc<Service>>,
@@ -287,7 +279,8 @@ pub(crate) async fn submit(
     Json(body): Json<ResultBody>,
 ) -> Result<Answer<Boxed<TaskResult>>, ApiError> {
     caller.require(scope::RESULT)?;
-    let mut results = service.submit(vec![submission(&caller, &id, body)?]).await.into_iter();
+    let submission = submission(&caller, &id, body, service.artifacts().max_bytes())?;
+    let mut results = service.submit(vec![submission]).await.into_iter();
     Ok(Answer(next(&mut results)?))
 }
 
@@ -316,13 +309,14 @@ pub(crate) async fn submit_batch(
         .iter()
         .map(|raw| serde_json::from_str::<NamedItem>(raw.get()).unwrap_or_default().task_id)
         .collect();
+    let max_bytes = service.artifacts().max_bytes();
     let read = |raw: &RawValue| {
         let body: ResultBody = parse(raw.get().as_bytes())?;
         let id = body.task_id.clone();
         if id.is_empty() {
             return Err(ApiError::invalid_body("`taskId` is required"));
         }
-        submission(&caller, &id, body)
+        submission(&caller, &id, body, max_bytes)
     };
     let (submissions, refused) = sort_out(body.results.iter().map(AsRef::as_ref).map(read));
     let results = service.submit(submissions).await;
@@ -348,7 +342,12 @@ pub(crate) struct SubmittedItem {
     error: Option<String>,
 }
 
-fn submission(caller: &Caller, id: &str, body: ResultBody) -> Result<Submission, ApiError> {
+fn submission(
+    caller: &Caller,
+    id: &str,
+    body: ResultBody,
+    max_bytes: usize,
+) -> Result<Submission, ApiError> {
     let status = match body.status.as_str() {
         "COMPLETED" => TaskStatus::Completed,
         "FAILED" => TaskStatus::Failed,
@@ -360,26 +359,11 @@ fn submission(caller: &Caller, id: &str, body: ResultBody) -> Result<Submission,
     if !result.is_empty() && !result.starts_with('{') {
         return Err(ApiError::bad_request("result must be a JSON object"));
     }
-    let artifacts = body.artifacts.unwrap_or_default().into_iter().map(artifact);
     Ok(Submission {
         lease: lease(caller, id),
         outcome: Outcome { status, result, error: body.error.unwrap_or_default() },
-        artifacts: artifacts.collect::<Result<_, _>>()?,
+        artifacts: artifacts::read(body.artifacts.unwrap_or_default(), max_bytes)?,
     })
-}
-
-fn artifact(body: ArtifactBody) -> Result<Artifact, ApiError> {
-    if body.name.trim().is_empty() {
-        return Err(ApiError::bad_request("artifact without a name"));
-    }
-    let name = body.name;
-    match body.url.filter(|url| !url.is_empty()) {
-        Some(url) => Ok(Artifact { name: name.into(), url: url.into() }),
-        None if body.content_base64.is_some() => Err(ApiError::bad_request(format!(
-            "artifact {name}: contents are not stored by this version; store them elsewhere and give a url"
-        ))),
-        None => Err(ApiError::bad_request(format!("artifact {name}: url is required"))),
-    }
 }
 
 /// A task of the caller's tenant.

@@ -23,6 +23,20 @@ pub enum ServiceError {
     /// There is a task of that id.
     #[error("already-exists")]
     AlreadyExists,
+    /// The task's state does not allow it; the message is a code that clients know.
+    #[error("{0}")]
+    Conflict(&'static str),
+    /// The plugin does not have the capability that it takes.
+    #[error("the persistence plugin `{plugin}` lacks the capability `{capability}`")]
+    Unsupported {
+        /// The plugin's name.
+        plugin: String,
+        /// What it lacks.
+        capability: &'static str,
+    },
+    /// A file of a result cannot be kept, or read, now; the log says why.
+    #[error("artifacts cannot be kept or read now")]
+    Artifacts,
     /// The backend cannot do it now; the same request may succeed later.
     #[error("the backend is unavailable: {0}")]
     Unavailable(StoreError),

@@ -1,9 +1,12 @@
 //! The queue service: what the host adds to a store.
 //!
 //! It fills in defaults, validates what callers send, lets claims and readers of results wait until
-//! there is something for them ([`waiters`]), and keeps the queues moving while nobody calls
-//! ([`upkeep`]). It knows nothing of HTTP, and of the store only its capabilities.
+//! there is something for them ([`waiters`]), lets operators look into the queues and mend them
+//! ([`admin`]), keeps the files of results ([`artifacts`]), and keeps the queues moving while nobody
+//! calls ([`upkeep`]). It knows nothing of HTTP, and of the store only its capabilities.
 
+mod admin;
+mod artifacts;
 mod error;
 mod handover;
 mod tasks;
@@ -15,12 +18,14 @@ use std::{sync::Arc, time::Duration};
 use codeq_plugin::{
     Arrival, Boxed, Capability, Instant, Location, Millis, Moved, Queue, Task, Text, queue_name,
 };
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
-use crate::{metrics::Metrics, store::Store};
+use crate::{artifacts::Artifacts, metrics::Metrics, store::Store};
 use upkeep::Upkeep;
 use waiters::Waiters;
 
+pub use admin::{Disposal, Disposed, QueueState, TaskFilter};
+pub use artifacts::NewArtifact;
 pub use error::ServiceError;
 pub use handover::Handover;
 pub use tasks::{Claimant, NewTask, Outcome, Submission};
@@ -39,11 +44,14 @@ pub struct Service {
     store: Store,
     settings: Settings,
     metrics: Metrics,
+    artifacts: Artifacts,
     /// Claims that wait for a task, by queue.
     claims: Waiters<QueueName>,
     /// Readers that wait for a result, by task.
     readers: Waiters<Text>,
     upkeep: Upkeep,
+    /// Held by whoever moves or removes single tasks for an operator.
+    operator: Mutex<()>,
     stopping: watch::Sender<bool>,
 }
 
@@ -72,14 +80,21 @@ impl Service {
     /// A service over `store`. Its upkeep runs until [`Service::stop`].
     ///
     /// Call it inside a tokio runtime.
-    pub fn start(store: Store, settings: Settings, metrics: Metrics) -> Arc<Service> {
+    pub fn start(
+        store: Store,
+        settings: Settings,
+        metrics: Metrics,
+        artifacts: Artifacts,
+    ) -> Arc<Service> {
         let service = Arc::new(Service {
             store,
             settings,
             metrics,
+            artifacts,
             claims: Waiters::default(),
             readers: Waiters::default(),
             upkeep: Upkeep::default(),
+            operator: Mutex::default(),
             stopping: watch::Sender::new(false),
         });
         upkeep::spawn(&service);
@@ -94,6 +109,11 @@ impl Service {
     /// What is counted.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Where the files of results are.
+    pub fn artifacts(&self) -> &Artifacts {
+        &self.artifacts
     }
 
     /// Takes no more: waiting callers are answered with what there is, and the upkeep ends. Calls in

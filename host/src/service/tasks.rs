@@ -3,9 +3,9 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use codeq_plugin::{
-    Artifact, Batch, Boxed, Claim, Cleanup, Complete, Enqueue, Error, Extend, Extensions, Instant,
-    Lease, List, Location, MAX_PRIORITY, Millis, Nack, Optional, Queue, QueueStats, Returned, Task,
-    TaskResult, TaskStatus, Text,
+    Artifact, Batch, Boxed, Claim, Complete, Enqueue, Error, Extend, Extensions, Instant, Lease,
+    List, Location, MAX_PRIORITY, Millis, Nack, Optional, Returned, Task, TaskResult, TaskStatus,
+    Text,
 };
 use futures_util::FutureExt;
 use tokio::{
@@ -14,7 +14,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{Handover, QueueName, Service, ServiceError, buried, waiters::Waiter};
+use super::{Handover, NewArtifact, QueueName, Service, ServiceError, buried, waiters::Waiter};
 
 /// A task as its producer describes it.
 #[derive(Clone, Debug, Default)]
@@ -63,8 +63,8 @@ pub struct Submission {
     pub lease: Lease,
     /// How it ended.
     pub outcome: Outcome,
-    /// Files that belong to the result, by name and URL.
-    pub artifacts: Vec<Artifact>,
+    /// Files that belong to the result.
+    pub artifacts: Vec<NewArtifact>,
 }
 
 /// How a task ended.
@@ -248,7 +248,8 @@ impl Service {
         Ok(self.came_back(returned))
     }
 
-    fn came_back(&self, returned: Returned) -> Returned {
+    /// Tells of a task that was taken back, or given a fresh start.
+    pub(super) fn came_back(&self, returned: Returned) -> Returned {
         self.notice(&returned.task, Some(Instant::now() + returned.delay));
         if returned.task.last_known_location == Location::DlqSet {
             buried(&returned.task);
@@ -261,25 +262,29 @@ impl Service {
         &self,
         submissions: Vec<Submission>,
     ) -> Vec<Result<Boxed<TaskResult>, ServiceError>> {
-        let checked = submissions.into_iter().map(complete_of).collect();
-        self.each_valid(checked, async |batch: Batch<Complete>| {
-            let results: Vec<_> = batch.iter().map(|complete| complete.result.clone()).collect();
-            let answers = self.store.complete(batch).await?;
-            Ok(answers
-                .into_iter()
-                .zip(results)
-                .map(|(answer, result)| {
-                    answer.map(|completed| {
-                        self.notice(&completed.task, None);
-                        result
+        let (checked, bundles) = self.keep_artifacts(submissions).await;
+        let answers: Vec<_> = self
+            .each_valid(checked, async |batch: Batch<Complete>| {
+                let results: Vec<_> =
+                    batch.iter().map(|complete| complete.result.clone()).collect();
+                let answers = self.store.complete(batch).await?;
+                Ok(answers
+                    .into_iter()
+                    .zip(results)
+                    .map(|(answer, result)| {
+                        answer.map(|completed| {
+                            self.notice(&completed.task, None);
+                            result
+                        })
                     })
-                })
-                .collect())
-        })
-        .await
-        .into_iter()
-        .map(|answer| answer.map_err(name_the_task))
-        .collect()
+                    .collect())
+            })
+            .await
+            .into_iter()
+            .map(|answer| answer.map_err(name_the_task))
+            .collect();
+        self.drop_refused(bundles, &answers).await;
+        answers
     }
 
     /// A task of a tenant.
@@ -335,41 +340,6 @@ impl Service {
         }
     }
 
-    /// The counts of every queue of a tenant.
-    ///
-    /// # Errors
-    ///
-    /// Why the store did not answer.
-    pub async fn queues(&self, tenant: &str) -> Result<List<QueueStats>, ServiceError> {
-        Ok(self.store.admin_queues(Optional::RSome(tenant.into())).await?)
-    }
-
-    /// The counts of one queue of a tenant.
-    ///
-    /// # Errors
-    ///
-    /// Why the store did not answer.
-    pub async fn queue(&self, tenant: &str, command: &str) -> Result<QueueStats, ServiceError> {
-        let queue = Queue { tenant_id: tenant.into(), command: command.into() };
-        Ok(self.store.queue_stats(queue).await?)
-    }
-
-    /// Removes a tenant's tasks whose retention had ended by then; answers how many.
-    ///
-    /// # Errors
-    ///
-    /// Why the store did not answer.
-    pub async fn cleanup(
-        &self,
-        tenant: &str,
-        before: Instant,
-        limit: u32,
-    ) -> Result<u32, ServiceError> {
-        let tenant_id = Optional::RSome(tenant.into());
-        let cleanup = Cleanup { tenant_id, before, limit, extensions: Extensions::new() };
-        Ok(self.store.cleanup_expired(cleanup).await?)
-    }
-
     /// Sends the valid items to the store as one batch and puts its answers where they belong.
     async fn each_valid<I, O>(
         &self,
@@ -406,7 +376,10 @@ impl Service {
     }
 
     /// The answer to a batch of one.
-    fn one<T>(&self, answers: Batch<codeq_plugin::Outcome<T>>) -> Result<T, ServiceError> {
+    pub(super) fn one<T>(
+        &self,
+        answers: Batch<codeq_plugin::Outcome<T>>,
+    ) -> Result<T, ServiceError> {
         let plugin = &self.store.manifest().name;
         match answers.into_only() {
             Some(answer) => {
@@ -416,7 +389,7 @@ impl Service {
         }
     }
 
-    fn no_answer(&self) -> ServiceError {
+    pub(super) fn no_answer(&self) -> ServiceError {
         let plugin = &self.store.manifest().name;
         ServiceError::of_item(plugin, Error::internal("it gave no answer"))
     }
@@ -424,7 +397,7 @@ impl Service {
 
 const TASK_NOT_FOUND: ServiceError = ServiceError::NotFound("task not found");
 
-fn name_the_task(error: ServiceError) -> ServiceError {
+pub(super) fn name_the_task(error: ServiceError) -> ServiceError {
     match error {
         ServiceError::NotFound(_) => TASK_NOT_FOUND,
         other => other,
@@ -492,29 +465,32 @@ fn is_http_url(text: &str) -> bool {
     })
 }
 
-fn complete_of(submission: Submission) -> Result<Complete, ServiceError> {
-    let Submission { lease, outcome: Outcome { status, result, error }, artifacts } = submission;
+/// Refuses an outcome that says too little.
+pub(super) fn check_outcome(outcome: &Outcome) -> Result<(), ServiceError> {
     let invalid = |message: &str| Err(ServiceError::Invalid(message.into()));
-    match status {
-        TaskStatus::Completed if result.is_empty() => {
-            return invalid("result required when status=COMPLETED");
+    match outcome.status {
+        TaskStatus::Completed if outcome.result.is_empty() => {
+            invalid("result required when status=COMPLETED")
         }
-        TaskStatus::Failed if error.trim().is_empty() => {
-            return invalid("error required when status=FAILED");
+        TaskStatus::Failed if outcome.error.trim().is_empty() => {
+            invalid("error required when status=FAILED")
         }
-        TaskStatus::Completed | TaskStatus::Failed => {}
+        TaskStatus::Completed | TaskStatus::Failed => Ok(()),
         TaskStatus::Pending | TaskStatus::InProgress => {
-            return invalid("invalid status (use COMPLETED or FAILED)");
+            invalid("invalid status (use COMPLETED or FAILED)")
         }
     }
+}
+
+pub(super) fn complete_of(lease: Lease, outcome: Outcome, artifacts: List<Artifact>) -> Complete {
     let result = TaskResult {
         task_id: lease.task_id.clone(),
-        status,
-        result: result.into(),
-        error: error.into(),
-        artifacts: artifacts.into(),
+        status: outcome.status,
+        result: outcome.result.into(),
+        error: outcome.error.into(),
+        artifacts,
         completed_at: Instant::now(),
         extensions: Extensions::new(),
     };
-    Ok(Complete { lease, result: Boxed::new(result) })
+    Complete { lease, result: Boxed::new(result) }
 }

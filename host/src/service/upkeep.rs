@@ -3,7 +3,7 @@
 //! - *Repair* makes delayed tasks claimable and takes back expired leases, at the moment they come
 //!   due: it sleeps until the next one that the store knows of, or that a call through this host
 //!   brings. What comes due through another host it finds within [`LONGEST_SLEEP`].
-//! - *Retention* removes old tasks.
+//! - *Retention* removes old tasks, and the files of results that nobody can ask for any more.
 //! - *Events* tells waiting callers what happens through other hosts.
 
 use std::{
@@ -71,6 +71,10 @@ pub(super) fn spawn(service: &Arc<Service>) {
         steps.spawn({
             let service = Arc::clone(&service);
             async move { service.retain().await }
+        });
+        steps.spawn({
+            let service = Arc::clone(&service);
+            async move { service.clear_artifacts().await }
         });
         if service.store.has(Capability::Events) {
             let service = Arc::clone(&service);
