@@ -3,7 +3,10 @@
 //! Exit codes: 0; 1 if what was asked failed; 2 for wrong usage or a wrong configuration.
 
 mod backup;
+mod client;
+mod completions;
 mod config;
+mod help;
 mod log;
 mod new;
 mod plugins;
@@ -16,7 +19,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde_json::Value;
 
 /// Keeps codeQ's tasks in a storage plugin of your choice, and serves them over HTTP.
@@ -31,6 +34,15 @@ struct Cli {
 enum Command {
     /// Serve the HTTP API.
     Serve(ConfigFile),
+    /// Create, claim and finish tasks.
+    Task(client::task::TaskArgs),
+    /// Look at the queues, and into them.
+    Queue(client::queue::QueueArgs),
+    /// Look at dead letters, put them back, or remove them.
+    Dlq(client::dlq::DlqArgs),
+    /// Keep hosts and tokens under names.
+    #[command(subcommand)]
+    Profile(client::profile::ProfileCommand),
     /// Copy all that the plugin keeps to a new place, while hosts use it.
     Backup(backup::Backup),
     /// Look at the persistence plugins, or begin a new one.
@@ -39,6 +51,8 @@ enum Command {
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Write the script that completes commands in a shell.
+    Completions(completions::Completions),
 }
 
 #[derive(Args)]
@@ -108,8 +122,15 @@ enum Failure {
 
 /// Runs the program.
 pub fn run() -> ExitCode {
-    let result = match Cli::parse().command {
+    let program = help::grouped(Cli::command());
+    let cli = Cli::from_arg_matches(&program.clone().get_matches());
+    let result = match cli.unwrap_or_else(|error| error.exit()).command {
         Command::Serve(file) => serve::run(&file),
+        Command::Task(args) => client::task::run(&args),
+        Command::Queue(args) => client::queue::run(&args),
+        Command::Dlq(args) => client::dlq::run(&args),
+        Command::Profile(command) => client::profile::run(&command),
+        Command::Completions(args) => completions::run(&args, program),
         Command::Backup(backup) => backup::run(&backup),
         Command::Plugins(PluginsCommand::List { config, output }) => {
             plugins::list(&config, output.json)

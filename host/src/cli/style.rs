@@ -1,6 +1,9 @@
 //! How the program writes to people: aligned, coloured on a terminal only, plain in a pipe.
 
-use std::{fmt, io::Write};
+use std::{
+    fmt,
+    io::{self, Write},
+};
 
 use anstyle::{AnsiColor, Style};
 use tabwriter::TabWriter;
@@ -18,17 +21,22 @@ pub(super) fn in_style(style: Style, text: impl fmt::Display) -> String {
 
 /// Writes rows whose columns are separated by tabs, aligned.
 pub(super) fn table(rows: &[String]) {
+    let _ = write(&aligned(rows));
+}
+
+/// The text of such rows.
+pub(super) fn aligned(rows: &[String]) -> String {
     let mut table = TabWriter::new(Vec::new()).padding(2).ansi(true);
     // Writing to a Vec cannot fail.
     for row in rows {
         let _ = writeln!(table, "{row}");
     }
     let bytes = table.into_inner().unwrap_or_default();
-    write(&String::from_utf8_lossy(&bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 pub(super) fn line(text: impl fmt::Display) {
-    write(&format!("{text}\n"));
+    let _ = write(&format!("{text}\n"));
 }
 
 pub(super) fn error(message: &str) {
@@ -45,8 +53,9 @@ pub(super) fn note(word: &str, message: impl fmt::Display) {
     let _ = writeln!(anstream::stderr(), "{}: {message}", in_style(NAME, word));
 }
 
-/// A reader that has gone away, such as `head`, is no reason to complain.
-fn write(text: &str) {
+/// A reader that has gone away, such as `head`, is no reason to complain; whoever goes on for ever
+/// wants to know.
+pub(super) fn write(text: &str) -> io::Result<()> {
     let mut out = anstream::stdout();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
 }

@@ -28,6 +28,7 @@ pub use import::{Import, import};
 pub use settings::{Artifacts, Listener, RateLimit, RateLimits, Secret, Tls, Tracing, Webhooks};
 pub use show::{Entry, Shown};
 pub use source::Origin;
+pub(crate) use source::expand_text;
 
 /// The effective configuration.
 #[derive(Clone, Debug, PartialEq)]

@@ -194,7 +194,11 @@ fn expand(
     }
 }
 
-fn expand_text(text: &str, environment: &BTreeMap<String, String>) -> Result<String, String> {
+/// A text with `${VAR}` replaced in it.
+pub(crate) fn expand_text(
+    text: &str,
+    environment: &BTreeMap<String, String>,
+) -> Result<String, String> {
     let mut expanded = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {

@@ -31,6 +31,7 @@ use axum::{
 use crate::{config::Config, service::Service};
 use error::ApiError;
 
+pub(crate) use auth::scope;
 pub use auth::{Auth, AuthError};
 pub use listener::{Listener, Secured};
 pub use tls::TlsError;
