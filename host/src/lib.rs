@@ -22,5 +22,6 @@ pub mod verify;
 
 mod causes;
 mod nearest;
+mod rate_limit;
 
 pub use store::{Store, StoreError};

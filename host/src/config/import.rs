@@ -32,9 +32,6 @@ const DEFAULTS: [(&str, &str, &str); 3] = [
     ("localArtifactsDir", "/tmp/codeq-artifacts", "codeQ's default"),
 ];
 
-/// Whom codeQ takes a worker's token to be for, when nothing is set.
-const WORKER_AUDIENCE: &str = "codeq-worker";
-
 /// Reads codeQ's file, and lays its environment over it as codeQ does.
 ///
 /// # Errors
@@ -103,7 +100,7 @@ impl Importer<'_> {
             if is_number && text.trim().parse::<f64>().is_err() {
                 // What the file says counts then, as in codeQ.
                 self.changed(place, format!("is `{text}`, which is no number; codeQ ignores it"));
-            } else if matches!(key.kind, Kind::Secret | Kind::Mapping | Kind::MappingOrText) {
+            } else if matches!(key.kind, Kind::Secret | Kind::Mapping | Kind::Credentials) {
                 return self.leave_in_environment(key, variable, place);
             } else {
                 return self.admit(key, source::from_environment(key, &text), place);
@@ -165,13 +162,6 @@ impl Importer<'_> {
                 self.write(&format!("{name}: {}", Value::from(value)));
                 self.changed(format!("`{name}`"), format!("was not set and is {value} now: {why}"));
             }
-        }
-        if set.contains(&"workerJwksUrl") && !set.contains(&"workerAudience") {
-            self.write(&format!("workerAudience: {WORKER_AUDIENCE}"));
-            self.changed(
-                "`workerAudience`".into(),
-                format!("was not set and is {WORKER_AUDIENCE} now: codeQ's default"),
-            );
         }
     }
 

@@ -21,9 +21,7 @@ pub(crate) const DEFAULT_PROVIDER: &str = "redis";
 /// Makes the configuration; nothing if a value that it needs is unusable.
 pub(crate) fn interpret(values: &Values, problems: &mut Vec<Problem>) -> Option<Config> {
     let mut reader = Reader { values, problems };
-    let producer_auth =
-        reader.auth("producerAuthProvider", "producerAuthConfig", "identityJwksUrl");
-    let worker_auth = reader.auth("workerAuthProvider", "workerAuthConfig", "workerJwksUrl");
+    let (producer_auth, worker_auth) = (reader.auth(&PRODUCERS), reader.auth(&WORKERS));
     let has_auth = producer_auth.is_some() || worker_auth.is_some();
     let provider = reader.text("persistenceProvider").unwrap_or(DEFAULT_PROVIDER).to_owned();
     let (rate_limits, listener, public_url) =
@@ -181,38 +179,52 @@ impl<'a> Reader<'a> {
     }
 
     /// An auth provider by its name, or by the older spelling of the one called `jwks`.
-    fn auth(&mut self, provider: &str, config: &str, jwks_url: &str) -> Option<AuthProvider> {
-        let name = match (self.text(provider), self.text(jwks_url)) {
+    fn auth(&mut self, keys: &AuthKeys) -> Option<AuthProvider> {
+        let name = match (self.text(keys.provider), self.text(keys.jwks_url)) {
             (Some(name), _) => name,
-            (None, Some(_)) => {
-                self.wrong(jwks_url, JWKS_MISSING.into());
-                return None;
-            }
+            (None, Some(_)) => "jwks",
             (None, None) => {
                 let empty = |value: &&Value| value.as_object().is_some_and(Map::is_empty);
-                if self.values.get(config).is_some_and(|value| !empty(&value)) {
-                    self.wrong(config, format!("configures no provider: set {provider}, too"));
+                if self.values.get(keys.config).is_some_and(|value| !empty(&value)) {
+                    let provider = keys.provider;
+                    self.wrong(keys.config, format!("configures no provider: set {provider}, too"));
                 }
                 return None;
             }
         };
-        match name {
-            "static" => {
-                let config = self.values.get(config).cloned().unwrap_or_else(|| json!({}));
-                Some(AuthProvider { name: name.into(), config })
-            }
-            "jwks" => {
-                self.wrong(provider, JWKS_MISSING.into());
-                None
-            }
-            other => {
-                self.wrong(
-                    provider,
-                    format!("is `{other}`, which is no auth provider; there is `static`"),
-                );
-                None
+        if !AUTH_PROVIDERS.contains(&name) {
+            let known = AUTH_PROVIDERS.map(|name| format!("`{name}`")).join(", ");
+            let message = format!("is `{name}`, which is no auth provider; there are {known}");
+            self.wrong(keys.provider, message);
+            return None;
+        }
+        let mut config = self.values.get(keys.config).cloned().unwrap_or_else(|| json!({}));
+        if let ("jwks", Value::Object(entries)) = (name, &mut config) {
+            self.add_older_jwks(keys, entries);
+        }
+        Some(AuthProvider { name: name.into(), config })
+    }
+
+    /// The older keys say what the provider's own configuration does not.
+    fn add_older_jwks(&mut self, keys: &AuthKeys, entries: &mut Map<String, Value>) {
+        if let Some(url) = self.text(keys.jwks_url) {
+            entries.entry("jwksUrl").or_insert_with(|| url.into());
+            let rest = [("issuer", keys.issuer, None), ("audience", keys.audience, keys.for_whom)];
+            for (name, older, default) in rest {
+                match self.text(older).or(default) {
+                    Some(text) => {
+                        entries.entry(name).or_insert_with(|| text.into());
+                    }
+                    None if entries.contains_key(name) => {}
+                    None => self.wrong(
+                        keys.jwks_url,
+                        format!("is set without `{older}`, which says whose tokens are accepted"),
+                    ),
+                }
             }
         }
+        let skew = self.integer("allowedClockSkewSeconds", 60);
+        entries.entry("clockSkew").or_insert_with(|| format!("{skew}s").into());
     }
 
     fn listener(&mut self) -> Listener {
@@ -331,5 +343,33 @@ fn rate_limit(limit: &Value) -> Option<Option<RateLimit>> {
     Some(is_on.then_some(RateLimit { requests_per_minute, burst }))
 }
 
-const JWKS_MISSING: &str = "the auth provider `jwks` is not part of this version, and serving without \
-    it would let strangers in; use the provider `static`";
+const AUTH_PROVIDERS: [&str; 3] = ["static", "jwks", "multi"];
+
+/// The keys that configure an auth provider: the present ones, and the older ones of `jwks`.
+struct AuthKeys {
+    provider: &'static str,
+    config: &'static str,
+    jwks_url: &'static str,
+    issuer: &'static str,
+    audience: &'static str,
+    /// The audience when nothing sets it.
+    for_whom: Option<&'static str>,
+}
+
+const PRODUCERS: AuthKeys = AuthKeys {
+    provider: "producerAuthProvider",
+    config: "producerAuthConfig",
+    jwks_url: "identityJwksUrl",
+    issuer: "identityIssuer",
+    audience: "identityAudience",
+    for_whom: None,
+};
+
+const WORKERS: AuthKeys = AuthKeys {
+    provider: "workerAuthProvider",
+    config: "workerAuthConfig",
+    jwks_url: "workerJwksUrl",
+    issuer: "workerIssuer",
+    audience: "workerAudience",
+    for_whom: Some("codeq-worker"),
+};

@@ -30,8 +30,8 @@ pub(crate) enum Kind {
     Paths,
     /// In the environment, as JSON.
     Mapping,
-    /// As `Mapping`, or a single text.
-    MappingOrText,
+    /// As `Mapping`, or a secret text, or a list of either.
+    Credentials,
 }
 
 const SECONDS: Kind = Kind::Integer { min: 0, max: 365 * 24 * 60 * 60 };
@@ -86,15 +86,15 @@ pub(crate) static KEYS: &[Key] = &[
     key("backoffBaseSeconds", &["BACKOFF_BASE_SECONDS"], SECONDS, "5"),
     key("backoffMaxSeconds", &["BACKOFF_MAX_SECONDS"], SECONDS, "900"),
     key("producerAuthProvider", &["PRODUCER_AUTH_PROVIDER"], Kind::Text, ""),
-    key("producerAuthConfig", &["PRODUCER_AUTH_CONFIG"], Kind::MappingOrText, "{}"),
+    key("producerAuthConfig", &["PRODUCER_AUTH_CONFIG"], Kind::Credentials, "{}"),
     key("workerAuthProvider", &["WORKER_AUTH_PROVIDER"], Kind::Text, ""),
-    key("workerAuthConfig", &["WORKER_AUTH_CONFIG"], Kind::MappingOrText, "{}"),
+    key("workerAuthConfig", &["WORKER_AUTH_CONFIG"], Kind::Credentials, "{}"),
     key("identityJwksUrl", &["IDENTITY_JWKS_URL"], Kind::Text, ""),
     key("identityIssuer", &["IDENTITY_ISSUER"], Kind::Text, ""),
     key("identityAudience", &["IDENTITY_AUDIENCE"], Kind::Text, ""),
     key("workerJwksUrl", &["WORKER_JWKS_URL"], Kind::Text, ""),
     key("workerIssuer", &["WORKER_ISSUER"], Kind::Text, ""),
-    key("workerAudience", &["WORKER_AUDIENCE"], Kind::Text, ""),
+    key("workerAudience", &["WORKER_AUDIENCE"], Kind::Text, "codeq-worker"),
     key("allowedClockSkewSeconds", &["ALLOWED_CLOCK_SKEW_SECONDS"], SECONDS, "60"),
     key("allowProducerAsWorker", &["ALLOW_PRODUCER_AS_WORKER"], Kind::Switch, "false"),
     key("webhookHmacSecret", &["WEBHOOK_HMAC_SECRET"], Kind::Secret, ""),

@@ -48,8 +48,7 @@ impl Shown {
             };
             match &key.kind {
                 Kind::Secret => mask_text(&mut value),
-                // A token in place of a mapping.
-                Kind::MappingOrText if value.is_string() => mask_text(&mut value),
+                Kind::Credentials => mask_credentials(&mut value),
                 _ => mask(&mut value),
             }
             Entry { name: key.name, value, origin }
@@ -82,19 +81,38 @@ fn default_of(key: &Key) -> Value {
 fn mask(value: &mut Value) {
     match value {
         Value::Object(entries) => {
-            for (name, value) in entries {
-                let name = name.to_lowercase();
-                let secret = ["password", "secret", "token", "key", "credential"];
-                if secret.iter().any(|part| name.contains(part)) && !name.ends_with("keylayout") {
-                    mask_text(value);
-                } else {
-                    mask(value);
-                }
-            }
+            entries.iter_mut().for_each(|(name, value)| mask_entry(name, value));
         }
         Value::Array(items) => items.iter_mut().for_each(mask),
         Value::String(text) => mask_url(text),
         _ => {}
+    }
+}
+
+fn mask_entry(name: &str, value: &mut Value) {
+    let name = name.to_lowercase();
+    let secret = ["password", "secret", "token", "key", "credential"];
+    if secret.iter().any(|part| name.contains(part)) && !name.ends_with("keylayout") {
+        mask_text(value);
+    } else {
+        mask(value);
+    }
+}
+
+/// Texts in place of mappings are tokens, also below the `providers` of `multi`.
+fn mask_credentials(value: &mut Value) {
+    match value {
+        Value::Object(entries) => {
+            for (name, value) in entries {
+                match name.as_str() {
+                    "providers" | "config" => mask_credentials(value),
+                    _ => mask_entry(name, value),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(mask_credentials),
+        Value::Null => {}
+        token => mask_text(token),
     }
 }
 

@@ -221,9 +221,9 @@ pub(super) fn from_environment(key: &Key, text: &str) -> Result<Value, String> {
             format!("is not JSON ({error}): write it like {{\"key\": \"value\"}}")
         }),
         // What is no JSON is the text itself: a token need not be quoted.
-        Kind::MappingOrText => Ok(serde_json::from_str(text)
+        Kind::Credentials => Ok(serde_json::from_str(text)
             .ok()
-            .filter(|value: &Value| value.is_object() || value.is_string())
+            .filter(|value: &Value| value.is_object() || value.is_array() || value.is_string())
             .unwrap_or_else(|| text.into())),
         Kind::Paths => Ok(text.split(':').filter(|path| !path.is_empty()).collect()),
         _ => Ok(text.into()),
@@ -284,16 +284,17 @@ pub(super) fn coerce(kind: &Kind, value: Value) -> Result<Value, String> {
         }
         (Kind::Paths, Value::String(path)) => Ok(Value::Array(vec![path.into()])),
         (Kind::Paths, _) => wrong("a list of directories".into()),
-        (Kind::Mapping | Kind::MappingOrText, value @ Value::Object(_)) => Ok(value),
-        (Kind::MappingOrText, value @ Value::String(_)) => Ok(value),
-        (Kind::Mapping | Kind::MappingOrText, _) => wrong("a mapping of keys to values".into()),
+        (Kind::Mapping | Kind::Credentials, value @ Value::Object(_)) => Ok(value),
+        (Kind::Credentials, value @ (Value::String(_) | Value::Array(_))) => Ok(value),
+        (Kind::Mapping, _) => wrong("a mapping of keys to values".into()),
+        (Kind::Credentials, _) => wrong("a mapping of keys to values, a text, or a list".into()),
     }
 }
 
 /// A value as it may stand in a message.
 fn shown(kind: &Kind, value: &Value) -> String {
     match kind {
-        Kind::Secret | Kind::Mapping | Kind::MappingOrText => match value {
+        Kind::Secret | Kind::Mapping | Kind::Credentials => match value {
             Value::Array(_) => "a list".into(),
             Value::Object(_) => "a mapping".into(),
             _ => "a single value".into(),

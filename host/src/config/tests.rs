@@ -159,14 +159,36 @@ fn without_authentication_it_serves_this_machine_only() {
 
 #[test]
 fn an_auth_provider_that_is_not_there_keeps_the_host_from_starting() {
-    for file in ["workerAuthProvider: jwks", "identityJwksUrl: http://idp/keys"] {
-        let problems = problems(file, &[]);
-        assert!(problems.contains("jwks"), "{problems}");
-    }
+    let problems = |file: &str| problems(file, &[]);
+    assert!(problems("workerAuthProvider: magic").contains("`magic`, which is no auth provider"));
+    assert!(problems("workerAuthConfig: {token: t}").contains("set workerAuthProvider"));
+    assert!(problems("workerAuthProvider: static\nworkerAuthConfig: 7").contains("or a list"));
+}
+
+#[test]
+fn the_older_keys_configure_the_provider_jwks() {
+    let older = "identityJwksUrl: https://id/keys\nidentityIssuer: id\nidentityAudience: queue\n\
+                 workerJwksUrl: https://id/keys\nworkerIssuer: id\nallowedClockSkewSeconds: 5";
+    let older = config(older, &[]);
+    let expected = |audience: &str| {
+        let config = json!({
+            "jwksUrl": "https://id/keys", "issuer": "id", "audience": audience, "clockSkew": "5s",
+        });
+        Some(AuthProvider { name: "jwks".into(), config })
+    };
+    assert!(older.producer_auth == expected("queue"), "{:?}", older.producer_auth);
+    assert!(older.worker_auth == expected("codeq-worker"), "as in codeQ");
+
+    let mixed = "workerAuthProvider: jwks\nworkerAuthConfig: {issuer: new}\n\
+                 workerJwksUrl: https://id/keys\nworkerIssuer: old";
+    let mixed = config(mixed, &[]).worker_auth.unwrap().config;
+    assert_eq!((&mixed["issuer"], &mixed["jwksUrl"]), (&json!("new"), &json!("https://id/keys")));
+
+    let problems = problems("identityJwksUrl: https://id/keys\nidentityIssuer: id", &[]);
     assert!(
-        problems("workerAuthProvider: magic", &[]).contains("`magic`, which is no auth provider")
+        problems.contains("`identityJwksUrl`: is set without `identityAudience`"),
+        "{problems}"
     );
-    assert!(problems("workerAuthConfig: {token: t}", &[]).contains("set workerAuthProvider"));
 }
 
 #[test]
@@ -179,6 +201,27 @@ fn secrets_are_masked_wherever_they_are_shown() {
     assert!(shown.contains("redis://user:******@kv"), "{shown}");
     let config = format!("{:?}", config(file, &[]).worker_auth);
     assert!(!config.contains("s3cret"), "{config}");
+}
+
+#[test]
+fn tokens_are_masked_in_every_form_in_which_they_may_be_written() {
+    for (provider, tokens) in [
+        ("static", "[s3cret, {token: s3cret, subject: me, scopes: [seen]}]"),
+        ("static", "{tokens: [s3cret, {token: s3cret}]}"),
+        ("multi", "{providers: [{type: static, config: s3cret}, {type: seen}]}"),
+        ("multi", "{providers: [{type: seen, config: [s3cret, {token: s3cret}]}]}"),
+        ("multi", "{providers: [{type: seen, config: {tokens: [s3cret]}}, s3cret]}"),
+    ] {
+        let file = format!("workerAuthProvider: {provider}\nworkerAuthConfig: {tokens}");
+        let shown = load(&file, &[]).unwrap().shown;
+        let entry = shown.entries.iter().find(|entry| entry.name == "workerAuthConfig").unwrap();
+        let shown = entry.value.to_string();
+        assert!(!shown.contains("s3cret"), "{shown}");
+        assert!(shown.contains("seen") || tokens.contains("tokens:"), "{shown}");
+        let from_environment = [("WORKER_AUTH_CONFIG", r#"["s3cret", {"token": "s3cret"}]"#)];
+        let shown = load("workerAuthProvider: static", &from_environment).unwrap().shown;
+        assert!(!format!("{shown:?}").contains("s3cret"), "{shown:?}");
+    }
 }
 
 #[test]

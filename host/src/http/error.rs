@@ -18,14 +18,25 @@ pub(crate) struct ApiError {
     status: StatusCode,
     message: String,
     detail: Option<String>,
+    limit: Option<Exceeded>,
+    /// In how many seconds it is worth trying again.
+    retry_after: Option<u64>,
+}
+
+/// Which limit somebody exceeded, in the words of codeQ.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exceeded {
+    pub(crate) scope: &'static str,
+    pub(crate) operation: &'static str,
 }
 
 /// When a caller may try again whom the backend failed: it may be back by then.
-const RETRY_AFTER_SECONDS: &str = "1";
+const BACKEND_RETRY_SECONDS: u64 = 1;
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> ApiError {
-        ApiError { status, message: message.into(), detail: None }
+        let message = message.into();
+        ApiError { status, message, detail: None, limit: None, retry_after: None }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> ApiError {
@@ -38,6 +49,16 @@ impl ApiError {
 
     pub(crate) fn forbidden(message: &str) -> ApiError {
         ApiError::new(StatusCode::FORBIDDEN, message)
+    }
+
+    pub(crate) fn unavailable(message: &str, retry_after: u64) -> ApiError {
+        let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message);
+        ApiError { retry_after: Some(retry_after), ..error }
+    }
+
+    pub(crate) fn too_many_requests(limit: Exceeded, retry_after: u64) -> ApiError {
+        let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate limit exceeded");
+        ApiError { limit: Some(limit), retry_after: Some(retry_after), ..error }
     }
 
     pub(crate) fn invalid_body(detail: impl Into<String>) -> ApiError {
@@ -75,7 +96,7 @@ impl From<ServiceError> for ApiError {
             // What a backend says of itself is for the operator's eyes.
             ServiceError::Unavailable(cause) => {
                 tracing::debug!(error = %cause, "a request failed: the backend is unavailable");
-                return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "backend unavailable");
+                return ApiError::unavailable("backend unavailable", BACKEND_RETRY_SECONDS);
             }
             ServiceError::Failed(cause) => {
                 tracing::error!(error = %cause, kind = %cause.kind(), "a request failed in the store");
@@ -88,21 +109,22 @@ impl From<ServiceError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = match self.detail {
-            Some(detail) => json!({ "error": self.message, "detail": detail }),
-            None => json!({ "error": self.message }),
-        };
+        let mut body = json!({ "error": self.message });
+        if let Some(detail) = self.detail {
+            body["detail"] = detail.into();
+        }
+        if let Some(Exceeded { scope, operation }) = self.limit {
+            body["scope"] = scope.into();
+            body["operation"] = operation.into();
+            body["retryAfterSeconds"] = self.retry_after.into();
+        }
         let mut response = (self.status, Json(body)).into_response();
-        match self.status {
-            StatusCode::SERVICE_UNAVAILABLE => {
-                let seconds = HeaderValue::from_static(RETRY_AFTER_SECONDS);
-                response.headers_mut().insert(RETRY_AFTER, seconds);
-            }
-            // The rest of the request may still come, and is not waited for.
-            StatusCode::REQUEST_TIMEOUT => {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            _ => {}
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        // The rest of the request may still come, and is not waited for.
+        if self.status == StatusCode::REQUEST_TIMEOUT {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }

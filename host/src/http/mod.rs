@@ -1,8 +1,8 @@
 //! The HTTP API: codeQ's routes over the queue service.
 //!
 //! A request meets, in this order: its connection ([`listener`], [`connection`]), [`request_id`], the
-//! route ([`tasks`], [`artifacts`], [`admin`], [`health`]), the
-//! authentication that the route asks for ([`auth`]), and the body's reading ([`body`]). What goes
+//! route ([`tasks`], [`artifacts`], [`admin`], [`health`]), the authentication and the limit that the
+//! route asks for ([`auth`], [`limits`]), and the body's reading ([`body`]). What goes
 //! wrong anywhere becomes one [`error::ApiError`].
 
 mod admin;
@@ -13,6 +13,7 @@ mod connection;
 mod cursor;
 mod error;
 mod health;
+mod limits;
 mod listener;
 mod params;
 mod request_id;
@@ -30,6 +31,7 @@ use axum::{
 
 use crate::{config::Config, service::Service};
 use error::ApiError;
+use limits::Limits;
 
 pub(crate) use auth::scope;
 pub use auth::{Auth, AuthError};
@@ -50,6 +52,7 @@ pub fn base_url(config: &Config) -> String {
 pub struct Api {
     service: Arc<Service>,
     auth: Arc<Auth>,
+    limits: Arc<Limits>,
     max_body: usize,
     /// How long a caller may take to send a body.
     body_timeout: Duration,
@@ -64,9 +67,11 @@ impl FromRef<Api> for Arc<Service> {
 impl Api {
     /// The API over `service`, for whom `auth` lets in.
     pub fn new(service: Arc<Service>, auth: Auth, config: &Config) -> Api {
+        let limits = Limits::new(&config.rate_limits, service.metrics().clone());
         Api {
             service,
             auth: Arc::new(auth),
+            limits: Arc::new(limits),
             max_body: config.max_body_bytes,
             body_timeout: config.listener.request_timeout,
         }
@@ -114,6 +119,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 /// returns.
 pub async fn serve(listener: Listener, api: Api, stop: impl Future<Output = ()> + Send) {
     let service = Arc::clone(&api.service);
+    api.auth.fetch_keys();
     let (draining, mut drained) = tokio::sync::oneshot::channel::<()>();
     let begin_stop = move || {
         service.stop();

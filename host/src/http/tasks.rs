@@ -16,7 +16,7 @@ use serde_json::{Value, json, value::RawValue};
 
 use super::{
     artifacts::{self, ArtifactBody},
-    auth::{Caller, Producer, Reader, Worker, scope},
+    auth::{Caller, Claimer, Producer, Reader, Worker, scope},
     body::{Json, OptionalJson, parse},
     connection::Peer,
     error::ApiError,
@@ -158,7 +158,7 @@ pub(crate) struct ClaimBody {
 /// Claims one task, and waits for it if asked to.
 pub(crate) async fn claim(
     State(service): State<Arc<Service>>,
-    Worker(caller): Worker,
+    Claimer(caller): Claimer,
     peer: Peer,
     OptionalJson(body): OptionalJson<ClaimBody>,
 ) -> Result<Response, ApiError> {
@@ -172,7 +172,7 @@ pub(crate) async fn claim(
 /// Claims up to ten tasks.
 pub(crate) async fn claim_batch(
     State(service): State<Arc<Service>>,
-    Worker(caller): Worker,
+    Claimer(caller): Claimer,
     peer: Peer,
     Json(body): Json<ClaimBody>,
 ) -> Result<Response, ApiError> {
@@ -194,7 +194,6 @@ pub(crate) async fn claim_batch(
 }
 
 fn claimant(caller: &Caller, body: ClaimBody, max: u32) -> Result<Claimant, ApiError> {
-    caller.require(scope::CLAIM)?;
     let wait = body.wait_seconds.unwrap_or(0).clamp(0, LONGEST_CLAIM_WAIT);
     Ok(Claimant {
         worker_id: caller.subject.clone(),
