@@ -19,6 +19,7 @@ pub mod plugins;
 pub mod service;
 pub mod store;
 pub mod verify;
+pub mod webhook;
 
 mod causes;
 mod nearest;

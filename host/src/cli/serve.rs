@@ -1,6 +1,6 @@
 //! `codeq serve`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use codeq_plugin::Durability;
 use tokio::{
@@ -17,6 +17,7 @@ use crate::{
     plugins::OpenError,
     service::{Service, Settings},
     store::Store,
+    webhook::Client,
 };
 
 /// How long the store may take to flush and close.
@@ -55,6 +56,9 @@ async fn serve(config: &Config, auth: Auth, secured: Secured) -> Result<(), Fail
     let settings = Settings {
         default_lease: config.default_lease,
         repair_limit: config.requeue_inspect_limit,
+        webhooks: config.webhooks.clone(),
+        webhook_limit: config.rate_limits.webhook,
+        public_url: config.public_url.clone(),
     };
     let metrics =
         Metrics::new().map_err(|error| Failure::Failed(format!("cannot count: {error}")))?;
@@ -62,7 +66,9 @@ async fn serve(config: &Config, auth: Auth, secured: Secured) -> Result<(), Fail
     if let Some(problem) = artifacts.problem() {
         tracing::warn!("{problem}; results that bring files are refused until it is mended");
     }
-    let service = Service::start(store.clone(), settings, metrics, artifacts);
+    let client =
+        Client::new(&config.webhooks).map_err(|error| Failure::Failed(error.to_string()))?;
+    let service = Service::start(store.clone(), settings, metrics, artifacts, client);
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -70,7 +76,9 @@ async fn serve(config: &Config, auth: Auth, secured: Secured) -> Result<(), Fail
         }
         tracing::info!("stopping: finishing what is in flight");
     };
-    http::serve(listener, Api::new(service, auth, config), stop).await;
+    http::serve(listener, Api::new(Arc::clone(&service), auth, config), stop).await;
+    service.stop();
+    service.settle().await;
     close(&store).await;
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! The HTTP API: codeQ's routes over the queue service.
 //!
 //! A request meets, in this order: its connection ([`listener`], [`connection`]), [`request_id`], the
-//! route ([`tasks`], [`artifacts`], [`admin`], [`health`]), the authentication and the limit that the
-//! route asks for ([`auth`], [`limits`]), and the body's reading ([`body`]). What goes
-//! wrong anywhere becomes one [`error::ApiError`].
+//! route ([`tasks`], [`artifacts`], [`subscriptions`], [`admin`], [`health`]), the authentication and
+//! the limit that the route asks for ([`auth`], [`limits`]), and the body's reading ([`body`]). What
+//! goes wrong anywhere becomes one [`error::ApiError`].
 
 mod admin;
 mod artifacts;
@@ -17,6 +17,7 @@ mod limits;
 mod listener;
 mod params;
 mod request_id;
+mod subscriptions;
 mod tasks;
 mod tls;
 
@@ -91,6 +92,9 @@ impl Api {
             .route("/tasks/{id}/nack", post(tasks::nack))
             .route("/tasks/{id}/result", post(tasks::submit).get(tasks::get_result))
             .route("/tasks/{id}/artifacts/{name}", get(artifacts::get))
+            .route("/workers/subscriptions", post(subscriptions::create))
+            .route("/workers/subscriptions/{id}", delete(subscriptions::delete))
+            .route("/workers/subscriptions/{id}/heartbeat", post(subscriptions::heartbeat))
             .route("/admin/queues", get(admin::queues))
             .route("/admin/queues/{command}", get(admin::queue))
             .route("/admin/queues/{command}/tasks", get(admin::queue_tasks))

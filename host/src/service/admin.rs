@@ -178,7 +178,8 @@ impl Service {
                 ServiceError::Invalid(_) => ServiceError::Conflict("task_not_in_dlq"),
                 other => name_the_task(other),
             })?;
-            Ok(service.came_back(returned).task)
+            service.notice_returned(&returned);
+            Ok(returned.task)
         })
         .await
     }
@@ -300,7 +301,7 @@ impl Service {
         let plugin = &self.store.manifest().name;
         let came_back = |answer: codeq_plugin::Outcome<_>| match answer.into_result() {
             Ok(returned) => {
-                self.came_back(returned);
+                self.notice_returned(&returned);
                 Ok(())
             }
             Err(error) => Err(ServiceError::of_item(plugin, error)),

@@ -64,7 +64,7 @@ impl Service {
                 for returned in
                     returned.into_iter().filter_map(|returned| returned.into_result().ok())
                 {
-                    self.notice(&returned.task, None);
+                    self.notice_returned(&returned);
                 }
             }
             Err(error) => {

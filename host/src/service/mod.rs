@@ -3,12 +3,16 @@
 //! It fills in defaults, validates what callers send, lets claims and readers of results wait until
 //! there is something for them ([`waiters`]), lets operators look into the queues and mend them
 //! ([`admin`]), keeps the files of results ([`artifacts`]), and keeps the queues moving while nobody
-//! calls ([`upkeep`]). It knows nothing of HTTP, and of the store only its capabilities.
+//! calls ([`upkeep`]). Producers hear of the ends of their tasks ([`callbacks`]), subscribers of tasks
+//! for them ([`availability`]). It knows nothing of HTTP, and of the store only its capabilities.
 
 mod admin;
 mod artifacts;
+mod availability;
+mod callbacks;
 mod error;
 mod handover;
+mod subscriptions;
 mod tasks;
 mod upkeep;
 mod waiters;
@@ -16,27 +20,45 @@ mod waiters;
 use std::{sync::Arc, time::Duration};
 
 use codeq_plugin::{
-    Arrival, Boxed, Capability, Instant, Location, Millis, Moved, Queue, Task, Text, queue_name,
+    Arrival, Boxed, Capability, Instant, Location, Millis, Moved, Queue, Returned, Task, Text,
+    queue_name,
 };
 use tokio::sync::{Mutex, watch};
 
-use crate::{artifacts::Artifacts, metrics::Metrics, store::Store};
+use crate::{
+    artifacts::Artifacts,
+    config::{RateLimit, Webhooks},
+    metrics::Metrics,
+    rate_limit::RateLimiter,
+    store::Store,
+    webhook::Client,
+};
+use availability::Availability;
+use callbacks::Callbacks;
 use upkeep::Upkeep;
 use waiters::Waiters;
 
 pub use admin::{Disposal, Disposed, QueueState, TaskFilter};
 pub use artifacts::NewArtifact;
+pub use callbacks::INTERNAL_TENANT;
 pub use error::ServiceError;
 pub use handover::Handover;
+pub use subscriptions::NewSubscription;
 pub use tasks::{Claimant, NewTask, Outcome, Submission};
 
 /// What the service decides where a caller does not.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// How long a lease is.
     pub default_lease: Millis,
     /// At most how many tasks one repair step touches.
     pub repair_limit: u32,
+    /// How webhooks are called.
+    pub webhooks: Webhooks,
+    /// How often the webhook of a subscription is called.
+    pub webhook_limit: Option<RateLimit>,
+    /// Under which URL workers reach the host.
+    pub public_url: Option<String>,
 }
 
 /// The queue service over one store.
@@ -50,6 +72,8 @@ pub struct Service {
     /// Readers that wait for a result, by task.
     readers: Waiters<Text>,
     upkeep: Upkeep,
+    callbacks: Callbacks,
+    availability: Availability,
     /// Held by whoever moves or removes single tasks for an operator.
     operator: Mutex<()>,
     stopping: watch::Sender<bool>,
@@ -77,7 +101,8 @@ impl QueueName {
 const SILENT_ARRIVALS: Duration = Duration::from_secs(1);
 
 impl Service {
-    /// A service over `store`. Its upkeep runs until [`Service::stop`].
+    /// A service over `store`, which calls webhooks by `client`. Its upkeep runs until
+    /// [`Service::stop`].
     ///
     /// Call it inside a tokio runtime.
     pub fn start(
@@ -85,19 +110,31 @@ impl Service {
         settings: Settings,
         metrics: Metrics,
         artifacts: Artifacts,
+        client: Client,
     ) -> Arc<Service> {
+        let availability = Availability::new(
+            client.clone(),
+            RateLimiter::new(settings.webhook_limit),
+            settings.public_url.as_deref(),
+            store.has(Capability::Subscriptions),
+            store.has(Capability::Shared),
+        );
         let service = Arc::new(Service {
             store,
-            settings,
             metrics,
             artifacts,
             claims: Waiters::default(),
             readers: Waiters::default(),
             upkeep: Upkeep::default(),
+            callbacks: Callbacks::new(client, &settings.webhooks),
+            availability,
             operator: Mutex::default(),
             stopping: watch::Sender::new(false),
+            settings,
         });
         upkeep::spawn(&service);
+        callbacks::spawn(&service);
+        availability::spawn(&service);
         service
     }
 
@@ -140,6 +177,9 @@ impl Service {
 
     /// Tells those who wait that tasks came into a queue.
     fn announce(&self, queue: &Queue, count: u32) {
+        if queue.tenant_id == *INTERNAL_TENANT {
+            return self.callbacks.arrived(&queue.command);
+        }
         let names =
             [QueueName::of(&queue.tenant_id, &queue.command), QueueName::any(&queue.tenant_id)];
         self.claims.wake(&names, count as usize);
@@ -168,12 +208,27 @@ impl Service {
         }
     }
 
-    /// Tells those who wait what a repair moved.
-    fn notice_moved(&self, moved: &Moved) {
-        for Arrival { queue, count, .. } in &moved.arrivals {
-            self.announce(queue, *count);
+    /// Tells those who wait, and subscribers, of a task that its worker no longer holds.
+    fn notice_returned(&self, returned: &Returned) {
+        self.notice(&returned.task, Some(Instant::now() + returned.delay));
+        if returned.awoke {
+            self.availability.awoke(&returned.task.tenant_id, &returned.task.command);
         }
-        for tally in &moved.expired {
+        if returned.task.last_known_location == Location::DlqSet {
+            buried(&returned.task);
+        }
+    }
+
+    /// Tells those who wait, subscribers and producers what a repair moved.
+    async fn notice_moved(&self, moved: &Moved) {
+        for Arrival { queue, count, awoke, .. } in &moved.arrivals {
+            self.announce(queue, *count);
+            if *awoke {
+                self.availability.awoke(&queue.tenant_id, &queue.command);
+            }
+        }
+        for tally in moved.expired.iter().filter(|tally| tally.queue.tenant_id != *INTERNAL_TENANT)
+        {
             tracing::info!(
                 tenant = tally.queue.tenant_id.as_str(),
                 command = tally.queue.command.as_str(),
@@ -182,6 +237,7 @@ impl Service {
             );
         }
         moved.dead.iter().for_each(buried);
+        self.note_deaths(moved.dead.iter().map(|task| &**task)).await;
     }
 }
 

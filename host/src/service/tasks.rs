@@ -3,8 +3,8 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use codeq_plugin::{
-    Artifact, Batch, Boxed, Claim, Complete, Enqueue, Error, Extend, Extensions, Instant, Lease,
-    List, Location, MAX_PRIORITY, Millis, Nack, Optional, Returned, Task, TaskResult, TaskStatus,
+    Artifact, Batch, Boxed, Claim, Complete, Enqueue, Error, ErrorKind, Extend, Extensions,
+    Instant, Lease, MAX_PRIORITY, Millis, Nack, Optional, Returned, Task, TaskResult, TaskStatus,
     Text,
 };
 use futures_util::FutureExt;
@@ -14,7 +14,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{Handover, NewArtifact, QueueName, Service, ServiceError, buried, waiters::Waiter};
+use super::{Handover, NewArtifact, QueueName, Service, ServiceError, waiters::Waiter};
 
 /// A task as its producer describes it.
 #[derive(Clone, Debug, Default)]
@@ -98,7 +98,7 @@ impl Service {
         tenant: &str,
         tasks: Vec<NewTask>,
     ) -> Vec<Result<Boxed<Task>, ServiceError>> {
-        let checked = tasks.into_iter().map(|task| enqueue_of(tenant, task)).collect();
+        let checked = tasks.into_iter().map(|task| self.enqueue_of_new(tenant, task)).collect();
         self.each_valid(checked, async |batch: Batch<Enqueue>| {
             let visible: Vec<Instant> = batch.iter().map(|enqueue| enqueue.visible_at).collect();
             let answers = self.store.enqueue(batch).await?;
@@ -109,6 +109,10 @@ impl Service {
                     answer.map(|enqueued| {
                         if enqueued.created {
                             self.notice(&enqueued.task, Some(visible_at));
+                        }
+                        if enqueued.awoke {
+                            let Task { tenant_id, command, .. } = &*enqueued.task;
+                            self.availability.awoke(tenant_id, command);
                         }
                         enqueued.task
                     })
@@ -164,7 +168,7 @@ impl Service {
             let claimed = self.store.claim(claim.clone()).await?;
             waiter.end_look();
             if let Optional::RSome(moved) = &claimed.moved {
-                self.notice_moved(moved);
+                self.notice_moved(moved).await;
             }
             if !claimed.tasks.is_empty() {
                 claimed.tasks.iter().for_each(|task| self.notice(task, None));
@@ -229,7 +233,8 @@ impl Service {
     /// `NotFound`, `NotInProgress`, `NotOwner`, or why the store did not answer.
     pub async fn abandon(&self, lease: Lease) -> Result<Returned, ServiceError> {
         let returned = self.one(self.store.abandon_lease(Batch::One(lease)).await?)?;
-        Ok(self.came_back(returned))
+        self.notice_returned(&returned);
+        Ok(returned)
     }
 
     /// Takes a task back as failed: it is retried, or dead-lettered.
@@ -238,51 +243,78 @@ impl Service {
     ///
     /// `NotFound`, `NotInProgress`, `NotOwner`, or why the store did not answer.
     pub async fn nack(
-        &self,
+        self: &Arc<Self>,
         lease: Lease,
         delay: Option<Millis>,
         reason: &str,
     ) -> Result<Returned, ServiceError> {
         let nack = Nack { lease, delay: delay.into(), reason: reason.into() };
-        let returned = self.one(self.store.nack(Batch::One(nack)).await?)?;
-        Ok(self.came_back(returned))
+        let service = Arc::clone(self);
+        // It goes on if the caller goes away: the producer has to hear of a dead letter all the same.
+        let taken_back = tokio::spawn(async move { service.take_back(nack).await });
+        taken_back.await.unwrap_or_else(|_| Err(self.no_answer()))
     }
 
-    /// Tells of a task that was taken back, or given a fresh start.
-    pub(super) fn came_back(&self, returned: Returned) -> Returned {
-        self.notice(&returned.task, Some(Instant::now() + returned.delay));
-        if returned.task.last_known_location == Location::DlqSet {
-            buried(&returned.task);
+    async fn take_back(&self, nack: Nack) -> Result<Returned, ServiceError> {
+        let id = nack.lease.task_id.clone();
+        match self.one(self.store.nack(Batch::One(nack)).await?) {
+            Ok(returned) => {
+                self.notice_returned(&returned);
+                self.note_deaths(std::iter::once(&*returned.task)).await;
+                Ok(returned)
+            }
+            Err(ServiceError::NotInProgress) => {
+                self.note_again(&id).await;
+                Err(ServiceError::NotInProgress)
+            }
+            Err(error) => Err(error),
         }
-        returned
     }
 
     /// Takes in results, each on its own.
     pub async fn submit(
+        self: &Arc<Self>,
+        submissions: Vec<Submission>,
+    ) -> Vec<Result<Boxed<TaskResult>, ServiceError>> {
+        let count = submissions.len();
+        let service = Arc::clone(self);
+        // It goes on if the caller goes away: the producer has to hear of it all the same.
+        let taken_in = tokio::spawn(async move { service.take_in(submissions).await });
+        taken_in.await.unwrap_or_else(|_| (0..count).map(|_| Err(self.no_answer())).collect())
+    }
+
+    async fn take_in(
         &self,
         submissions: Vec<Submission>,
     ) -> Vec<Result<Boxed<TaskResult>, ServiceError>> {
         let (checked, bundles) = self.keep_artifacts(submissions).await;
-        let answers: Vec<_> = self
-            .each_valid(checked, async |batch: Batch<Complete>| {
-                let results: Vec<_> =
-                    batch.iter().map(|complete| complete.result.clone()).collect();
-                let answers = self.store.complete(batch).await?;
-                Ok(answers
-                    .into_iter()
-                    .zip(results)
-                    .map(|(answer, result)| {
-                        answer.map(|completed| {
-                            self.notice(&completed.task, None);
-                            result
-                        })
+        let answers = self.each_valid(checked, async |batch: Batch<Complete>| {
+            let results: Vec<_> = batch.iter().map(|complete| complete.result.clone()).collect();
+            let answers = self.store.complete(batch).await?;
+            let answered = || answers.iter().zip(&results);
+            let ends = answered().filter_map(|(answer, result)| {
+                answer.as_ref().into_result().ok().map(|completed| (&*completed.task, &**result))
+            });
+            self.note_results(ends).await;
+            for (answer, result) in answered() {
+                let is_late = |error: &Error| error.kind() == ErrorKind::NotInProgress;
+                if answer.as_ref().into_result().err().is_some_and(is_late) {
+                    self.note_again(&result.task_id).await;
+                }
+            }
+            Ok(answers
+                .into_iter()
+                .zip(results)
+                .map(|(answer, result)| {
+                    answer.map(|completed| {
+                        self.notice(&completed.task, None);
+                        result
                     })
-                    .collect())
-            })
-            .await
-            .into_iter()
-            .map(|answer| answer.map_err(name_the_task))
-            .collect();
+                })
+                .collect())
+        });
+        let answers: Vec<_> =
+            answers.await.into_iter().map(|answer| answer.map_err(name_the_task)).collect();
         self.drop_refused(bundles, &answers).await;
         answers
     }
@@ -375,6 +407,17 @@ impl Service {
         refusals.into_iter().map(answer).collect()
     }
 
+    fn enqueue_of_new(&self, tenant: &str, new: NewTask) -> Result<Enqueue, ServiceError> {
+        let enqueue = enqueue_of(tenant, new)?;
+        let webhook = &enqueue.task.webhook;
+        if !webhook.is_empty() {
+            self.callbacks.target(webhook).map_err(|problem| {
+                ServiceError::Invalid(format!("invalid webhook url: {problem}"))
+            })?;
+        }
+        Ok(enqueue)
+    }
+
     /// The answer to a batch of one.
     pub(super) fn one<T>(
         &self,
@@ -420,9 +463,6 @@ fn enqueue_of(tenant: &str, new: NewTask) -> Result<Enqueue, ServiceError> {
         ));
     }
     let webhook = new.webhook.trim();
-    if !webhook.is_empty() && !is_http_url(webhook) {
-        return Err(ServiceError::Invalid("invalid webhook url".into()));
-    }
     let priority = new.priority.clamp(0, i64::from(MAX_PRIORITY));
     let task = Task {
         id: Uuid::new_v4().to_string().into(),
@@ -444,7 +484,7 @@ fn enqueue_of(tenant: &str, new: NewTask) -> Result<Enqueue, ServiceError> {
     })
 }
 
-fn check_command(command: &str) -> Result<(), ServiceError> {
+pub(super) fn check_command(command: &str) -> Result<(), ServiceError> {
     let problem = if command.trim().is_empty() {
         "it is blank"
     } else if command.len() > LONGEST_COMMAND {
@@ -455,14 +495,6 @@ fn check_command(command: &str) -> Result<(), ServiceError> {
         return Ok(());
     };
     Err(ServiceError::Invalid(format!("invalid command: {problem}")))
-}
-
-/// Whether a text is an absolute URL that a webhook may have.
-fn is_http_url(text: &str) -> bool {
-    text.parse::<axum::http::Uri>().is_ok_and(|url| {
-        matches!(url.scheme_str(), Some("http" | "https"))
-            && url.host().is_some_and(|host| !host.is_empty())
-    })
 }
 
 /// Refuses an outcome that says too little.

@@ -4,6 +4,7 @@
 //!   due: it sleeps until the next one that the store knows of, or that a call through this host
 //!   brings. What comes due through another host it finds within [`LONGEST_SLEEP`].
 //! - *Retention* removes old tasks, and the files of results that nobody can ask for any more.
+//! - *Expiry* removes subscriptions that have run out.
 //! - *Events* tells waiting callers what happens through other hosts.
 
 use std::{
@@ -76,6 +77,10 @@ pub(super) fn spawn(service: &Arc<Service>) {
             let service = Arc::clone(&service);
             async move { service.clear_artifacts().await }
         });
+        if service.store.has(Capability::Subscriptions) {
+            let service = Arc::clone(&service);
+            steps.spawn(async move { service.expire_subscriptions().await });
+        }
         if service.store.has(Capability::Events) {
             let service = Arc::clone(&service);
             steps.spawn(async move { service.listen().await });
@@ -109,9 +114,9 @@ impl Service {
         let latest = Instant::now() + LONGEST_SLEEP;
         self.upkeep.planned.store(latest.0, Ordering::Release);
         let due = self.store.move_due_delayed(limit).await?;
+        self.notice_moved(&due).await;
         let expired = self.store.requeue_expired(limit).await?;
-        self.notice_moved(&due);
-        self.notice_moved(&expired);
+        self.notice_moved(&expired).await;
         if due.count > 0 || expired.count > 0 {
             return Ok(Repaired::Some);
         }
@@ -182,17 +187,17 @@ impl Service {
 }
 
 /// Failures of a step, one after another: each waits longer, and only the first is a warning.
-struct Failures {
+pub(super) struct Failures {
     step: &'static str,
     pause: Duration,
 }
 
 impl Failures {
-    fn new(step: &'static str) -> Failures {
+    pub(super) fn new(step: &'static str) -> Failures {
         Failures { step, pause: Duration::ZERO }
     }
 
-    fn next(&mut self, error: &StoreError) -> Duration {
+    pub(super) fn next(&mut self, error: &StoreError) -> Duration {
         if self.pause.is_zero() {
             tracing::warn!(step = self.step, %error, "the store failed; trying again until it works");
         } else {
@@ -202,7 +207,7 @@ impl Failures {
         self.pause
     }
 
-    fn over(&mut self) {
+    pub(super) fn over(&mut self) {
         if !self.pause.is_zero() {
             tracing::info!(step = self.step, "the store works again");
         }

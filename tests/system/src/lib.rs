@@ -14,6 +14,7 @@ mod client;
 mod host;
 mod providers;
 mod raw;
+mod receiver;
 
 pub use artifacts::{build, build_in, codeq, library_dir, plugin, plugin_dir};
 pub use client::{Answer, Client, many};
@@ -22,3 +23,4 @@ pub use providers::{
     PATIENCE, PROVIDERS, Setup, on_every_provider, on_every_provider_with, start_on,
 };
 pub use raw::Raw;
+pub use receiver::{Reaction, Received, Receiver};
