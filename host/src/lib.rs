@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod plugins;
 pub mod service;
 pub mod store;
+pub mod trace;
 pub mod verify;
 pub mod webhook;
 

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -20,6 +20,7 @@ use codeq_plugin::{
 use serde_json::Value;
 use thiserror::Error as ThisError;
 
+use crate::metrics::{Calls, Operation};
 use crate::plugins::{OpenError, OpenOptions, Plugins, default_dirs};
 
 /// An open store. Clones are the same store.
@@ -34,6 +35,8 @@ struct Inner {
     instance: InstanceBox,
     manifest: Manifest,
     durability: Durability,
+    /// What is asked of the plugin, if somebody wants to know.
+    calls: OnceLock<Calls>,
 }
 
 /// An operation that failed, and the plugin it failed in.
@@ -80,7 +83,7 @@ impl Store {
 
     pub(crate) fn new(manifest: Manifest, instance: InstanceBox) -> Store {
         let durability = durability_of(&instance, &manifest);
-        Store(Arc::new(Inner { instance, manifest, durability }))
+        Store(Arc::new(Inner { instance, manifest, durability, calls: OnceLock::new() }))
     }
 
     /// What the plugin says about itself.
@@ -96,6 +99,48 @@ impl Store {
     /// Whether the plugin can do `capability`.
     pub fn has(&self, capability: Capability) -> bool {
         self.0.manifest.has(capability)
+    }
+
+    /// Counts the calls from now on.
+    pub(crate) fn count_calls(&self, calls: Calls) {
+        // The first to count goes on.
+        let _ = self.0.calls.set(calls);
+    }
+
+    /// A call that is counted.
+    ///
+    /// It stays out of the way of calls that are not, which is why an answer does not know of it.
+    #[inline(never)]
+    fn counted<T: Send + 'static>(
+        &self,
+        operation: &Arc<Operation>,
+        call: impl FnOnce() -> Reply<T>,
+        failed_items: fn(&Operation, &T),
+    ) -> Answer<'_, T> {
+        let begun = operation.begin();
+        let reply = call();
+        if let Reply::Pending(_) = reply {
+            let operation = Arc::clone(operation);
+            return Answer::Waiting(
+                self,
+                Box::pin(async move {
+                    let result = bounded(reply).await;
+                    operation.end(begun);
+                    match &result {
+                        Ok(value) => failed_items(&operation, value),
+                        Err(error) => operation.failed(error),
+                    }
+                    result
+                }),
+            );
+        }
+        operation.end(begun);
+        match &reply {
+            Reply::Ok(value) => failed_items(operation, value),
+            Reply::Err(error) => operation.failed(error),
+            Reply::Pending(_) => {}
+        }
+        Answer::Replied(self, reply)
     }
 
     fn fault(&self, error: Error) -> StoreError {
@@ -173,7 +218,11 @@ macro_rules! operations {
                 &self,
                 $($arg: $type)?
             ) -> impl Future<Output = Result<$answer, StoreError>> + Send {
-                Answer::Replied(self, self.0.instance.$name($($arg)?))
+                let call = || self.0.instance.$name($($arg)?);
+                match self.0.calls.get() {
+                    None => Answer::Replied(self, call()),
+                    Some(calls) => self.counted(&calls.$name, call, |_, _| ()),
+                }
             }
         )*
     };
@@ -188,10 +237,22 @@ macro_rules! batch_operations {
                 &self,
                 batch: Batch<$type>,
             ) -> impl Future<Output = Result<Batch<Outcome<$answer>>, StoreError>> + Send {
-                Answer::Replied(self, self.0.instance.$name(batch))
+                let call = || self.0.instance.$name(batch);
+                match self.0.calls.get() {
+                    None => Answer::Replied(self, call()),
+                    Some(calls) => self.counted(&calls.$name, call, count_failed),
+                }
             }
         )*
     };
+}
+
+fn count_failed<T>(operation: &Operation, items: &Batch<Outcome<T>>) {
+    for item in items.iter() {
+        if let Outcome::RErr(error) = item {
+            operation.failed(error);
+        }
+    }
 }
 
 #[expect(clippy::missing_errors_doc, reason = "the traits of `codeq_plugin` name the errors")]

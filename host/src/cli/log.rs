@@ -16,11 +16,9 @@ pub(super) fn start(config: &Config) {
     let targets = Targets::new().with_default(libraries).with_target("codeq", level);
     let targets = targets.with_target("codeq_host", level);
     let terminal = io::stderr().is_terminal();
-    let format =
-        config.log_format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let registry = tracing_subscriber::registry().with(targets);
-    let started = match format {
+    let started = match format(config) {
         LogFormat::Text => registry.with(layer.with_ansi(terminal).with_target(false)).try_init(),
         LogFormat::Json => {
             registry.with(layer.json().flatten_event(true).with_span_list(false)).try_init()
@@ -29,4 +27,10 @@ pub(super) fn start(config: &Config) {
     if let Err(error) = started {
         style::warning(format_args!("no log: {error}"));
     }
+}
+
+/// How the log is written.
+pub(super) fn format(config: &Config) -> LogFormat {
+    let default = if io::stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json };
+    config.log_format.unwrap_or(default)
 }

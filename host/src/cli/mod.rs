@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0; 1 if what was asked failed; 2 for wrong usage or a wrong configuration.
 
+mod announce;
 mod backup;
 mod client;
 mod completions;

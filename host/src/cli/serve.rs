@@ -1,14 +1,13 @@
 //! `codeq serve`.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use codeq_plugin::Durability;
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
 };
 
-use super::{ConfigFile, Failure, config, log, plugins};
+use super::{ConfigFile, Failure, announce::announce, config, log, plugins};
 use crate::{
     artifacts::Artifacts,
     config::Config,
@@ -17,6 +16,7 @@ use crate::{
     plugins::OpenError,
     service::{Service, Settings},
     store::Store,
+    trace,
     webhook::Client,
 };
 
@@ -41,7 +41,7 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Failure> {
 async fn serve(config: &Config, auth: Auth, secured: Secured) -> Result<(), Failure> {
     let mut terminate = signals(SignalKind::terminate())?;
     let mut interrupt = signals(SignalKind::interrupt())?;
-    let store = tokio::select! {
+    let (store, file) = tokio::select! {
         store = open(config) => store?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
@@ -52,7 +52,10 @@ async fn serve(config: &Config, auth: Auth, secured: Secured) -> Result<(), Fail
         Failure::Failed(format!("cannot listen on {address}: {error}; {remedy}"))
     })?;
     let address = listener.address().unwrap_or(address);
-    announce(config, &store, address);
+    if let Some(tracing) = &config.tracing {
+        trace::start(tracing).map_err(|error| Failure::Wrong(error.to_string()))?;
+    }
+    announce(config, &store, file, address);
     let settings = Settings {
         default_lease: config.default_lease,
         repair_limit: config.requeue_inspect_limit,
@@ -60,8 +63,7 @@ async fn serve(config: &Config, auth: Auth, secured: Secured) -> Result<(), Fail
         webhook_limit: config.rate_limits.webhook,
         public_url: config.public_url.clone(),
     };
-    let metrics =
-        Metrics::new().map_err(|error| Failure::Failed(format!("cannot count: {error}")))?;
+    let metrics = count(&store)?;
     let artifacts = Artifacts::new(&config.artifacts, &http::base_url(config));
     if let Some(problem) = artifacts.problem() {
         tracing::warn!("{problem}; results that bring files are refused until it is mended");
@@ -80,35 +82,28 @@ async fn serve(config: &Config, auth: Auth, secured: Secured) -> Result<(), Fail
     service.stop();
     service.settle().await;
     close(&store).await;
+    trace::stop().await;
     Ok(())
 }
 
-async fn open(config: &Config) -> Result<Store, Failure> {
-    let opened = plugins::discover(config)
+fn count(store: &Store) -> Result<Metrics, Failure> {
+    let metrics = Metrics::new();
+    metrics
+        .and_then(|metrics| metrics.count_calls(store).map(|()| metrics))
+        .map_err(|error| Failure::Failed(format!("cannot count: {error}")))
+}
+
+/// Opens the store; answers also which file its plugin is in.
+async fn open(config: &Config) -> Result<(Store, Option<PathBuf>), Failure> {
+    let plugins = plugins::discover(config);
+    let file = plugins.get(&config.persistence_provider).map(|found| found.path.clone());
+    let opened = plugins
         .open(&config.persistence_provider, &config.persistence_config, &config.open_options())
         .await;
-    opened.map_err(|error: OpenError| {
+    opened.map(|store| (store, file)).map_err(|error: OpenError| {
         let message = format!("{}: {error}", error.code());
         if error.is_configuration() { Failure::Wrong(message) } else { Failure::Failed(message) }
     })
-}
-
-/// What an operator wants to know at the start.
-fn announce(config: &Config, store: &Store, address: SocketAddr) {
-    let manifest = store.manifest();
-    let scheme = if config.listener.tls.is_some() { "https" } else { "http" };
-    let auth = if config.has_auth() { "tokens" } else { "none: this machine only, one tenant" };
-    tracing::info!(
-        address = %format_args!("{scheme}://{address}"),
-        plugin = manifest.name,
-        version = manifest.version,
-        durability = store.durability().as_str(),
-        auth,
-        "serving"
-    );
-    if store.durability() == Durability::Volatile {
-        tracing::warn!("the plugin keeps tasks in memory only: they are gone when the host stops");
-    }
 }
 
 async fn close(store: &Store) {

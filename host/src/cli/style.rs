@@ -53,6 +53,11 @@ pub(super) fn note(word: &str, message: impl fmt::Display) {
     let _ = writeln!(anstream::stderr(), "{}: {message}", in_style(NAME, word));
 }
 
+/// Some lines beside a command's output.
+pub(super) fn to_people(text: &str) {
+    let _ = write!(anstream::stderr(), "{text}");
+}
+
 /// A reader that has gone away, such as `head`, is no reason to complain; whoever goes on for ever
 /// wants to know.
 pub(super) fn write(text: &str) -> io::Result<()> {

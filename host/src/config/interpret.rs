@@ -10,8 +10,8 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Artifacts, AuthProvider, Config, Listener, LogFormat, Problem, RateLimit, RateLimits, Secret,
-    Tls, Tracing, Webhooks, source::Values,
+    Artifacts, AuthProvider, Config, Listener, LogFormat, OtlpProtocol, Problem, RateLimit,
+    RateLimits, Secret, Tls, Tracing, Webhooks, source::Values,
 };
 use crate::plugins::default_dirs;
 
@@ -287,6 +287,10 @@ impl<'a> Reader<'a> {
             service_name: self.text("tracingServiceName").unwrap_or("codeq").to_owned(),
             otlp_endpoint: self.text("tracingOtlpEndpoint").map(ToOwned::to_owned),
             otlp_insecure: self.switch("tracingOtlpInsecure"),
+            otlp_protocol: match self.text("tracingOtlpProtocol") {
+                Some("http/protobuf") => OtlpProtocol::Http,
+                _ => OtlpProtocol::Grpc,
+            },
             sample_ratio: self
                 .values
                 .get("tracingSampleRatio")

@@ -55,6 +55,10 @@ fn log_formats() -> Vec<&'static str> {
     vec!["text", "json"]
 }
 
+fn otlp_protocols() -> Vec<&'static str> {
+    vec!["grpc", "http/protobuf"]
+}
+
 fn backoff_policies() -> Vec<&'static str> {
     BackoffPolicy::ALL.map(BackoffPolicy::as_str).to_vec()
 }
@@ -136,6 +140,12 @@ pub(crate) static KEYS: &[Key] = &[
         &["TRACING_OTLP_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE"],
         Kind::Switch,
         "false",
+    ),
+    key(
+        "tracingOtlpProtocol",
+        &["TRACING_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"],
+        Kind::Choice(otlp_protocols),
+        "grpc",
     ),
     key("tracingSampleRatio", &["TRACING_SAMPLE_RATIO"], Kind::Ratio, "1"),
 ];

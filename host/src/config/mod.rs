@@ -25,7 +25,9 @@ use serde_json::Value;
 use crate::plugins::OpenOptions;
 
 pub use import::{Import, import};
-pub use settings::{Artifacts, Listener, RateLimit, RateLimits, Secret, Tls, Tracing, Webhooks};
+pub use settings::{
+    Artifacts, Listener, OtlpProtocol, RateLimit, RateLimits, Secret, Tls, Tracing, Webhooks,
+};
 pub use show::{Entry, Shown};
 pub use source::Origin;
 pub(crate) use source::expand_text;

@@ -108,6 +108,63 @@ pub struct Tracing {
     pub otlp_endpoint: Option<String>,
     /// Whether they go there without TLS, where the endpoint does not say.
     pub otlp_insecure: bool,
+    /// What the collector speaks there.
+    pub otlp_protocol: OtlpProtocol,
     /// Which part of the traces that begin here is kept, from 0 to 1.
     pub sample_ratio: f64,
+}
+
+/// What an OTLP collector speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OtlpProtocol {
+    /// gRPC, as with codeQ.
+    #[default]
+    Grpc,
+    /// Protobuf in HTTP requests.
+    Http,
+}
+
+impl Tracing {
+    /// The URL to which traces go.
+    pub fn endpoint(&self) -> String {
+        let (default, path) = match self.otlp_protocol {
+            OtlpProtocol::Grpc => ("localhost:4317", ""),
+            OtlpProtocol::Http => ("localhost:4318", "/v1/traces"),
+        };
+        let endpoint = self.otlp_endpoint.as_deref().unwrap_or(default).trim_end_matches('/');
+        let endpoint = endpoint.strip_suffix(path).unwrap_or(endpoint);
+        let scheme = match endpoint {
+            with if with.contains("://") => "",
+            _ if self.otlp_insecure => "http://",
+            _ => "https://",
+        };
+        format!("{scheme}{endpoint}{path}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traces_go_where_codeqs_would() {
+        let endpoint = |endpoint: Option<&str>, otlp_insecure, otlp_protocol| {
+            let tracing = Tracing {
+                service_name: "codeq".into(),
+                otlp_endpoint: endpoint.map(ToOwned::to_owned),
+                otlp_insecure,
+                otlp_protocol,
+                sample_ratio: 1.0,
+            };
+            tracing.endpoint()
+        };
+        let (grpc, http) = (OtlpProtocol::Grpc, OtlpProtocol::Http);
+        assert_eq!(endpoint(None, true, grpc), "http://localhost:4317");
+        assert_eq!(endpoint(None, false, grpc), "https://localhost:4317");
+        assert_eq!(endpoint(Some("otel:4317"), true, grpc), "http://otel:4317");
+        assert_eq!(endpoint(Some("http://otel:4317/"), false, grpc), "http://otel:4317");
+        assert_eq!(endpoint(None, true, http), "http://localhost:4318/v1/traces");
+        assert_eq!(endpoint(Some("https://otel"), true, http), "https://otel/v1/traces");
+        assert_eq!(endpoint(Some("https://otel/v1/traces"), false, http), "https://otel/v1/traces");
+    }
 }

@@ -65,6 +65,11 @@ impl ApiError {
         ApiError { detail: Some(detail.into()), ..ApiError::bad_request("invalid body") }
     }
 
+    /// A fault of ours; the log says which.
+    pub(crate) fn internal() -> ApiError {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
+    }
+
     pub(crate) fn no_such_route() -> ApiError {
         ApiError::new(StatusCode::NOT_FOUND, "no such route")
     }
@@ -100,7 +105,7 @@ impl From<ServiceError> for ApiError {
             }
             ServiceError::Failed(cause) => {
                 tracing::error!(error = %cause, kind = %cause.kind(), "a request failed in the store");
-                return ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error");
+                return ApiError::internal();
             }
         };
         ApiError::new(status, error.to_string())

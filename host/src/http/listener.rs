@@ -22,7 +22,7 @@ use super::{
     connection::{Answer, Connection, Limits, Peer, Watched},
     tls::{Identity, TlsError},
 };
-use crate::config;
+use crate::{config, metrics::Metrics};
 
 /// The largest head of a request, in bytes.
 const LARGEST_HEAD: usize = 64 * 1024;
@@ -77,6 +77,7 @@ impl Listener {
     pub(super) async fn serve(
         self,
         routes: Router,
+        metrics: &Metrics,
         stop: impl Future<Output = ()>,
         begin_stop: impl FnOnce(),
     ) {
@@ -100,8 +101,9 @@ impl Listener {
                 let acceptor = self.identity.as_ref().map(Identity::acceptor);
                 let (routes, limits) = (routes.clone(), self.limits);
                 let mut stopped = stopping.subscribe();
+                let open = metrics.connection();
                 tokio::spawn(async move {
-                    let _place = place;
+                    let (_place, _open) = (place, open);
                     let stopped = async move {
                         // It is never sent to: its end is what tells.
                         while stopped.changed().await.is_ok() {}

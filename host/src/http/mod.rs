@@ -1,6 +1,6 @@
 //! The HTTP API: codeQ's routes over the queue service.
 //!
-//! A request meets, in this order: its connection ([`listener`], [`connection`]), [`request_id`], the
+//! A request meets, in this order: its connection ([`listener`], [`connection`]), [`observe`], the
 //! route ([`tasks`], [`artifacts`], [`subscriptions`], [`admin`], [`health`]), the authentication and
 //! the limit that the route asks for ([`auth`], [`limits`]), and the body's reading ([`body`]). What
 //! goes wrong anywhere becomes one [`error::ApiError`].
@@ -15,8 +15,9 @@ mod error;
 mod health;
 mod limits;
 mod listener;
+mod metrics;
+mod observe;
 mod params;
-mod request_id;
 mod subscriptions;
 mod tasks;
 mod tls;
@@ -104,14 +105,16 @@ impl Api {
             .route("/admin/tasks/cleanup", post(admin::cleanup))
             .route("/admin/tasks/{id}", delete(admin::delete))
             .route("/admin/tasks/{id}/requeue", post(admin::requeue));
+        let metrics = self.service.metrics().clone();
         Router::new()
             .nest(PREFIX, v1)
             .route("/healthz", get(health::healthz))
             .route("/readyz", get(health::readyz))
+            .route("/metrics", get(metrics::render))
             .fallback(async || ApiError::no_such_route())
             .method_not_allowed_fallback(async || ApiError::method_not_allowed())
             .layer(middleware::from_fn_with_state(self.clone(), body::gather))
-            .layer(middleware::from_fn(request_id::assign))
+            .layer(middleware::from_fn_with_state(metrics, observe::observe))
             .with_state(self)
     }
 }
@@ -123,6 +126,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 /// returns.
 pub async fn serve(listener: Listener, api: Api, stop: impl Future<Output = ()> + Send) {
     let service = Arc::clone(&api.service);
+    let metrics = service.metrics().clone();
     api.auth.fetch_keys();
     let (draining, mut drained) = tokio::sync::oneshot::channel::<()>();
     let begin_stop = move || {
@@ -130,7 +134,7 @@ pub async fn serve(listener: Listener, api: Api, stop: impl Future<Output = ()> 
         drop(draining);
     };
     tokio::select! {
-        () = listener.serve(api.router(), stop, begin_stop) => {}
+        () = listener.serve(api.router(), &metrics, stop, begin_stop) => {}
         () = async {
             // The sender is dropped when the draining begins.
             let _ = (&mut drained).await;

@@ -435,7 +435,7 @@ impl Service {
             subscription.event_types.iter().find(named).unwrap_or(&look.queue.command).clone();
         let notification_id = format!("ntf-{}", Uuid::new_v4());
         let mut called = Ok(());
-        for wait in [Duration::ZERO, AT_ONCE_AGAIN] {
+        for (attempt, wait) in [(1, Duration::ZERO), (2, AT_ONCE_AGAIN)] {
             sleep(wait).await;
             let notice = Notice {
                 event_type: &command,
@@ -447,7 +447,15 @@ impl Service {
             };
             called = match serde_json::to_vec(&notice) {
                 Ok(body) => {
-                    let call = Call { target: &target, body, trace_parent: "", trace_state: "" };
+                    let call = Call {
+                        kind: KIND,
+                        command: &look.queue.command,
+                        attempt,
+                        target: &target,
+                        body,
+                        trace_parent: "",
+                        trace_state: "",
+                    };
                     availability.client.call(call).await
                 }
                 Err(error) => Err(CallError::Failed(error.to_string())),

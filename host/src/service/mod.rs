@@ -6,6 +6,7 @@
 //! calls ([`upkeep`]). Producers hear of the ends of their tasks ([`callbacks`]), subscribers of tasks
 //! for them ([`availability`]). It knows nothing of HTTP, and of the store only its capabilities.
 
+mod account;
 mod admin;
 mod artifacts;
 mod availability;
@@ -20,8 +21,7 @@ mod waiters;
 use std::{sync::Arc, time::Duration};
 
 use codeq_plugin::{
-    Arrival, Boxed, Capability, Instant, Location, Millis, Moved, Queue, Returned, Task, Text,
-    queue_name,
+    Arrival, Capability, Instant, Location, Millis, Moved, Queue, Returned, Task, Text, queue_name,
 };
 use tokio::sync::{Mutex, watch};
 
@@ -215,7 +215,7 @@ impl Service {
             self.availability.awoke(&returned.task.tenant_id, &returned.task.command);
         }
         if returned.task.last_known_location == Location::DlqSet {
-            buried(&returned.task);
+            self.buried(&returned.task);
         }
     }
 
@@ -227,28 +227,11 @@ impl Service {
                 self.availability.awoke(&queue.tenant_id, &queue.command);
             }
         }
-        for tally in moved.expired.iter().filter(|tally| tally.queue.tenant_id != *INTERNAL_TENANT)
-        {
-            tracing::info!(
-                tenant = tally.queue.tenant_id.as_str(),
-                command = tally.queue.command.as_str(),
-                count = tally.count,
-                "leases ran out"
-            );
-        }
-        moved.dead.iter().for_each(buried);
+        let others = |tenant: &Text| *tenant != *INTERNAL_TENANT;
+        let expired = moved.expired.iter().filter(|tally| others(&tally.queue.tenant_id));
+        expired.for_each(|tally| self.expired(tally));
+        let dead = moved.dead.iter().filter(|task| others(&task.tenant_id));
+        dead.for_each(|task| self.buried(task));
         self.note_deaths(moved.dead.iter().map(|task| &**task)).await;
     }
-}
-
-/// Dead letters are what operators look for in a log.
-fn buried(task: &Boxed<Task>) {
-    tracing::warn!(
-        tenant = task.tenant_id.as_str(),
-        command = task.command.as_str(),
-        task = task.id.as_str(),
-        attempts = task.attempts,
-        error = task.error.as_str(),
-        "task dead-lettered"
-    );
 }

@@ -66,6 +66,7 @@ impl Service {
         let subscription = Boxed::new(subscription);
         self.one(self.store.register(Batch::One(subscription.clone())).await?)?;
         self.availability.subscribed();
+        self.count_subscribed(&subscription);
         Ok(subscription)
     }
 
@@ -120,7 +121,15 @@ impl Service {
             expires_at,
             extensions: Extensions::new(),
         };
-        self.one(self.store.renew(Batch::One(renew)).await?)
+        let subscription = self.one(self.store.renew(Batch::One(renew)).await?)?;
+        self.count_subscribed(&subscription);
+        Ok(subscription)
+    }
+
+    fn count_subscribed(&self, subscription: &Subscription) {
+        for command in &subscription.event_types {
+            self.metrics.subscribed(&subscription.tenant_id, command);
+        }
     }
 
     fn min_interval(&self) -> Millis {

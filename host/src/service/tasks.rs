@@ -4,17 +4,23 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use codeq_plugin::{
     Artifact, Batch, Boxed, Claim, Complete, Enqueue, Error, ErrorKind, Extend, Extensions,
-    Instant, Lease, MAX_PRIORITY, Millis, Nack, Optional, Returned, Task, TaskResult, TaskStatus,
-    Text,
+    Instant, Lease, List, MAX_PRIORITY, Millis, Nack, Optional, Returned, Task, TaskResult,
+    TaskStatus, Text,
 };
 use futures_util::FutureExt;
 use tokio::{
     sync::oneshot,
     time::{Instant as Deadline, sleep_until},
 };
+use tracing::Instrument;
 use uuid::Uuid;
 
-use super::{Handover, NewArtifact, QueueName, Service, ServiceError, waiters::Waiter};
+use super::{
+    Handover, NewArtifact, QueueName, Service, ServiceError,
+    account::{Creation, of_lease, trace_claimed, trace_ended, trace_submitted},
+    waiters::Waiter,
+};
+use crate::{store::StoreError, trace::Step};
 
 /// A task as its producer describes it.
 #[derive(Clone, Debug, Default)]
@@ -98,16 +104,21 @@ impl Service {
         tenant: &str,
         tasks: Vec<NewTask>,
     ) -> Vec<Result<Boxed<Task>, ServiceError>> {
-        let checked = tasks.into_iter().map(|task| self.enqueue_of_new(tenant, task)).collect();
+        let mut creation = Creation::begin();
+        let mut check =
+            |task| self.enqueue_of_new(tenant, task).map(|enqueue| creation.add(enqueue));
+        let checked = tasks.into_iter().map(&mut check).collect();
         self.each_valid(checked, async |batch: Batch<Enqueue>| {
             let visible: Vec<Instant> = batch.iter().map(|enqueue| enqueue.visible_at).collect();
-            let answers = self.store.enqueue(batch).await?;
-            Ok(answers
+            let answers = self.store.enqueue(batch).await;
+            creation.end(&answers);
+            Ok(answers?
                 .into_iter()
                 .zip(visible)
                 .map(|(answer, visible_at)| {
                     answer.map(|enqueued| {
                         if enqueued.created {
+                            self.created(&enqueued.task);
                             self.notice(&enqueued.task, Some(visible_at));
                         }
                         if enqueued.awoke {
@@ -137,17 +148,20 @@ impl Service {
         // then can be handed back.
         let (mut answer, claimed) = oneshot::channel();
         let service = Arc::clone(self);
-        tokio::spawn(async move {
-            let handover = service.take(claimant, &mut answer, left).await;
+        let step = Step::claim();
+        let claiming = async move {
+            let handover = service.take(claimant, step, &mut answer, left).await;
             // Nobody there to take it: dropping it hands the tasks back.
             drop(answer.send(handover));
-        });
+        };
+        tokio::spawn(claiming.in_current_span());
         claimed.await.unwrap_or_else(|_| Err(self.no_answer()))
     }
 
     async fn take<T>(
         self: &Arc<Self>,
         claimant: Claimant,
+        mut step: Option<Step>,
         caller: &mut oneshot::Sender<T>,
         left: impl Future<Output = ()>,
     ) -> Result<Handover, ServiceError> {
@@ -165,14 +179,20 @@ impl Service {
         let mut waiter = self.claims.join(lines_of(&claim));
         loop {
             waiter.begin_look();
+            step = step.map(Step::beginning_now);
             let claimed = self.store.claim(claim.clone()).await?;
             waiter.end_look();
             if let Optional::RSome(moved) = &claimed.moved {
                 self.notice_moved(moved).await;
             }
             if !claimed.tasks.is_empty() {
-                claimed.tasks.iter().for_each(|task| self.notice(task, None));
-                let handover = Handover::new(Arc::clone(self), claimed.tasks);
+                for task in claimed.tasks.iter() {
+                    self.claimed(task);
+                    self.notice(task, None);
+                }
+                let lease = claim.lease.as_secs_ceil();
+                let tasks = trace_claimed(step.as_ref(), claimed.tasks, lease);
+                let handover = Handover::new(Arc::clone(self), tasks);
                 // Who asked and left at once may only have nothing more to say. Who was waiting for
                 // this is gone.
                 let is_gone = has_waited && left.as_mut().now_or_never().is_some();
@@ -180,7 +200,7 @@ impl Service {
             }
             has_waited = true;
             let again = tokio::select! {
-                again = self.wait(&waiter, deadline) => again,
+                again = self.wait(&waiter, deadline, "claim") => again,
                 () = caller.closed() => false,
                 () = &mut left => false,
             };
@@ -195,11 +215,13 @@ impl Service {
         &self,
         waiter: &Waiter<'_, K>,
         deadline: Deadline,
+        kind: &'static str,
     ) -> bool {
         let now = Deadline::now();
         if now >= deadline || self.is_stopping() {
             return false;
         }
+        let _waiting = self.metrics.long_poll(kind);
         let look_again = self.look_again().map_or(deadline, |pause| deadline.min(now + pause));
         tokio::select! {
             () = waiter.woken() => true,
@@ -220,8 +242,12 @@ impl Service {
         by: Option<Millis>,
     ) -> Result<Instant, ServiceError> {
         let by = by.unwrap_or(self.settings.default_lease);
+        let step = Step::heartbeat().map(|step| of_lease(step, &lease));
+        let step = step.map(|step| step.with("codeq.extend_seconds", by.as_secs_ceil()));
         let extend = Extend { lease, by };
-        let until = self.one(self.store.update_lease(Batch::One(extend)).await?)?;
+        let until = self.only(self.store.update_lease(Batch::One(extend)).await);
+        trace_ended(step, &until, |_| None);
+        let until = until?;
         self.upkeep.due_at(until);
         Ok(until)
     }
@@ -232,7 +258,10 @@ impl Service {
     ///
     /// `NotFound`, `NotInProgress`, `NotOwner`, or why the store did not answer.
     pub async fn abandon(&self, lease: Lease) -> Result<Returned, ServiceError> {
-        let returned = self.one(self.store.abandon_lease(Batch::One(lease)).await?)?;
+        let step = Step::abandon().map(|step| of_lease(step, &lease));
+        let returned = self.only(self.store.abandon_lease(Batch::One(lease)).await);
+        trace_ended(step, &returned, |returned| Some(&*returned.task));
+        let returned = returned?;
         self.notice_returned(&returned);
         Ok(returned)
     }
@@ -248,11 +277,17 @@ impl Service {
         delay: Option<Millis>,
         reason: &str,
     ) -> Result<Returned, ServiceError> {
+        let step = Step::nack().map(|step| of_lease(step, &lease));
         let nack = Nack { lease, delay: delay.into(), reason: reason.into() };
         let service = Arc::clone(self);
         // It goes on if the caller goes away: the producer has to hear of a dead letter all the same.
-        let taken_back = tokio::spawn(async move { service.take_back(nack).await });
-        taken_back.await.unwrap_or_else(|_| Err(self.no_answer()))
+        let taking_back = async move { service.take_back(nack).await };
+        let taken_back = tokio::spawn(taking_back.in_current_span());
+        let returned = taken_back.await.unwrap_or_else(|_| Err(self.no_answer()));
+        let delay = returned.as_ref().map_or(0, |returned| returned.delay.as_secs_ceil());
+        let step = step.map(|step| step.with("codeq.delay_seconds", delay));
+        trace_ended(step, &returned, |returned| Some(&*returned.task));
+        returned
     }
 
     async fn take_back(&self, nack: Nack) -> Result<Returned, ServiceError> {
@@ -277,38 +312,45 @@ impl Service {
         submissions: Vec<Submission>,
     ) -> Vec<Result<Boxed<TaskResult>, ServiceError>> {
         let count = submissions.len();
+        let step = Step::submit_result();
         let service = Arc::clone(self);
         // It goes on if the caller goes away: the producer has to hear of it all the same.
-        let taken_in = tokio::spawn(async move { service.take_in(submissions).await });
+        let taking_in = async move { service.take_in(submissions, step).await };
+        let taken_in = tokio::spawn(taking_in.in_current_span());
         taken_in.await.unwrap_or_else(|_| (0..count).map(|_| Err(self.no_answer())).collect())
     }
 
     async fn take_in(
         &self,
         submissions: Vec<Submission>,
+        step: Option<Step>,
     ) -> Vec<Result<Boxed<TaskResult>, ServiceError>> {
         let (checked, bundles) = self.keep_artifacts(submissions).await;
         let answers = self.each_valid(checked, async |batch: Batch<Complete>| {
-            let results: Vec<_> = batch.iter().map(|complete| complete.result.clone()).collect();
-            let answers = self.store.complete(batch).await?;
-            let answered = || answers.iter().zip(&results);
-            let ends = answered().filter_map(|(answer, result)| {
-                answer.as_ref().into_result().ok().map(|completed| (&*completed.task, &**result))
+            let submitted: Vec<Complete> = batch.iter().cloned().collect();
+            let answers = self.store.complete(batch).await;
+            trace_submitted(step, &submitted, &answers);
+            let answers = answers?;
+            let answered = || answers.iter().zip(&submitted);
+            let ends = answered().filter_map(|(answer, complete)| {
+                let completed = answer.as_ref().into_result().ok()?;
+                Some((&*completed.task, &*complete.result))
             });
             self.note_results(ends).await;
-            for (answer, result) in answered() {
+            for (answer, complete) in answered() {
                 let is_late = |error: &Error| error.kind() == ErrorKind::NotInProgress;
                 if answer.as_ref().into_result().err().is_some_and(is_late) {
-                    self.note_again(&result.task_id).await;
+                    self.note_again(&complete.result.task_id).await;
                 }
             }
             Ok(answers
                 .into_iter()
-                .zip(results)
-                .map(|(answer, result)| {
+                .zip(submitted)
+                .map(|(answer, complete)| {
                     answer.map(|completed| {
+                        self.ended(&completed.task, &complete);
                         self.notice(&completed.task, None);
-                        result
+                        complete.result
                     })
                 })
                 .collect())
@@ -363,7 +405,7 @@ impl Service {
             }
             waiter.end_look();
             let again = tokio::select! {
-                again = self.wait(&waiter, deadline) => again,
+                again = self.wait(&waiter, deadline, "result") => again,
                 () = &mut left => false,
             };
             if !again {
@@ -416,6 +458,14 @@ impl Service {
             })?;
         }
         Ok(enqueue)
+    }
+
+    /// The answer to a batch of one, if there was any.
+    fn only<T>(
+        &self,
+        answers: Result<Batch<codeq_plugin::Outcome<T>>, StoreError>,
+    ) -> Result<T, ServiceError> {
+        self.one(answers?)
     }
 
     /// The answer to a batch of one.

@@ -26,7 +26,7 @@ use thiserror::Error;
 pub(crate) use places::{Place, Places};
 pub(crate) use target::Target;
 
-use crate::{causes::with_causes, config::Webhooks};
+use crate::{causes::with_causes, config::Webhooks, trace::WebhookCall};
 use resolver::Resolver;
 use signature::Signer;
 use target::NotPublic;
@@ -55,6 +55,12 @@ pub struct ClientError(String);
 
 /// A call: JSON for a webhook.
 pub(crate) struct Call<'a> {
+    /// `task_result` or `queue_ready`.
+    pub(crate) kind: &'static str,
+    /// The command that it is about.
+    pub(crate) command: &'a str,
+    /// How often it was made, this time included.
+    pub(crate) attempt: u32,
     pub(crate) target: &'a Target,
     pub(crate) body: Vec<u8>,
     /// The W3C trace that the call belongs to; empty if there is none.
@@ -111,37 +117,26 @@ impl Client {
 
     /// Calls a webhook. Any answer but a 2xx is a failure.
     pub(crate) async fn call(&self, call: Call<'_>) -> Result<(), CallError> {
-        let request = self
-            .http
-            .post(call.target.url().clone())
-            .headers(self.headers(&call))
-            .body(call.body)
-            .send();
-        let mut response = request.await.map_err(failure)?;
-        let status = response.status();
-        let mut read = 0;
-        // What becomes of the rest of the answer changes nothing.
-        while let Ok(Some(chunk)) = response.chunk().await
-            && read < LONGEST_ANSWER
-        {
-            read += chunk.len();
-        }
-        if status.is_success() { Ok(()) } else { Err(CallError::Status(status.as_u16())) }
+        let Call { kind, command, attempt, trace_parent, trace_state, .. } = call;
+        let host = call.target.authority();
+        let span = WebhookCall::begin(kind, command, host, attempt, trace_parent, trace_state);
+        let headers = self.headers(&call, &span);
+        let request = self.http.post(call.target.url().clone()).headers(headers).body(call.body);
+        let called = send(request).await;
+        span.end(called.as_ref().err().map(ToString::to_string).as_deref());
+        called
     }
 
-    fn headers(&self, call: &Call<'_>) -> HeaderMap {
+    fn headers(&self, call: &Call<'_>, span: &WebhookCall) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let mut insert = |name: &'static str, value: &str| {
             // A value that is no header is nobody's trace.
-            if let Ok(value) = HeaderValue::from_str(value)
-                && !value.is_empty()
-            {
+            if let Ok(value) = HeaderValue::from_str(value) {
                 headers.insert(HeaderName::from_static(name), value);
             }
         };
-        insert("traceparent", call.trace_parent);
-        insert("tracestate", call.trace_state);
+        span.headers().for_each(|(name, value)| insert(name, value));
         if let Some(signer) = &self.signer {
             let signed = signer.sign(&call.body);
             insert("x-codeq-timestamp", &signed.timestamp);
@@ -149,6 +144,20 @@ impl Client {
         }
         headers
     }
+}
+
+/// Sends a request, and looks at the answer.
+async fn send(request: reqwest::RequestBuilder) -> Result<(), CallError> {
+    let mut response = request.send().await.map_err(failure)?;
+    let status = response.status();
+    let mut read = 0;
+    // What becomes of the rest of the answer changes nothing.
+    while let Ok(Some(chunk)) = response.chunk().await
+        && read < LONGEST_ANSWER
+    {
+        read += chunk.len();
+    }
+    if status.is_success() { Ok(()) } else { Err(CallError::Status(status.as_u16())) }
 }
 
 fn builder(allow_private: bool) -> reqwest::ClientBuilder {

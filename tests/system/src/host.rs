@@ -16,7 +16,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, se
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Client, codeq};
+use crate::{Client, Metrics, codeq};
 
 /// Lets this process open that many files, which connections are, too.
 pub fn open_files(count: u64) {
@@ -129,6 +129,12 @@ impl Host {
     /// A client of this host, without a token.
     pub fn client(&self) -> Client {
         Client::new(self.base.clone())
+    }
+
+    /// What the host has counted so far.
+    pub fn metrics(&self) -> Metrics {
+        let answer = ureq::get(format!("{}/metrics", self.base)).call();
+        Metrics::parse(answer.unwrap().body_mut().read_to_string().unwrap())
     }
 
     /// `host:port`

@@ -12,6 +12,7 @@
 mod artifacts;
 mod client;
 mod host;
+mod metrics;
 mod providers;
 mod raw;
 mod receiver;
@@ -19,6 +20,7 @@ mod receiver;
 pub use artifacts::{build, build_in, codeq, library_dir, plugin, plugin_dir};
 pub use client::{Answer, Client, many};
 pub use host::{Host, open_files};
+pub use metrics::Metrics;
 pub use providers::{
     PATIENCE, PROVIDERS, Setup, on_every_provider, on_every_provider_with, start_on,
 };

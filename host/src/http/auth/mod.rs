@@ -19,7 +19,7 @@ use axum::{
 };
 use thiserror::Error;
 
-use super::{Api, error::ApiError, limits::Limited};
+use super::{Api, error::ApiError, limits::Limited, observe};
 use crate::config::{AuthProvider, Config};
 use claims::Claims;
 use provider::Provider;
@@ -244,6 +244,7 @@ macro_rules! callers {
 
                 async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
                     let caller = api.auth.$check(&parts.headers).await?;
+                    observe::note_caller(&caller);
                     $(
                         let spender = api.auth.spender(&parts.headers);
                         api.limits.admit(Limited::$limit, parts.uri.path(), spender)?;

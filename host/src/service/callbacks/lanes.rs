@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    FIRST_PAUSE, INTERNAL_TENANT, LONGEST_PAUSE,
+    FIRST_PAUSE, INTERNAL_TENANT, KIND, LONGEST_PAUSE,
     note::{self, Note},
 };
 use crate::{
@@ -259,13 +259,13 @@ impl Service {
             }
         };
         let called = tokio::select! {
-            called = self.call(&note) => called,
+            called = self.call(&note, task.attempts) => called,
             () = self.grace_is_over() => return self.hand_back_note(&task).await,
         };
         place.in_time(!matches!(called, Err(CallError::TimedOut)));
         drop(place);
         let outcome = if called.is_ok() { "success" } else { "failure" };
-        self.metrics.webhook_called("result", &note.command, outcome);
+        self.metrics.webhook_called(KIND, &note.command, outcome);
         match called {
             Ok(()) => self.forget(&task, note.dead).await,
             Err(error) if task.attempts >= self.callbacks.max_attempts => {
@@ -284,11 +284,14 @@ impl Service {
         }
     }
 
-    async fn call(&self, note: &Note) -> Result<(), CallError> {
+    async fn call(&self, note: &Note, attempt: u32) -> Result<(), CallError> {
         let failed = |error: &dyn std::fmt::Display| CallError::Failed(error.to_string());
         let target = self.callbacks.client.target(&note.url).map_err(|error| failed(&error))?;
         let body = if note.elsewhere { self.whole_body(note).await } else { note.body() };
         let call = Call {
+            kind: KIND,
+            command: &note.command,
+            attempt,
             target: &target,
             body: body.map_err(|error| failed(&error))?,
             trace_parent: &note.trace_parent,

@@ -58,6 +58,8 @@ pub(super) struct Callbacks {
     recent: Recent,
 }
 
+/// What calls of webhooks are for, in figures and traces.
+const KIND: &str = "task_result";
 /// At most how many notes wait for a store that is away.
 const MOST_UNWRITTEN: usize = 2000;
 /// At most how many of them are written at once.
@@ -185,7 +187,7 @@ impl Service {
     /// What operators look for in a log.
     fn gave_up(&self, task: &str, command: &str, why: &str, error: &str) {
         tracing::warn!(task, command, error, "no result callback: {why}");
-        self.metrics.webhook_called("result", command, "failure");
+        self.metrics.webhook_called(KIND, command, "failure");
     }
 
     /// Writes notes. What the store does not take now it is given later.
