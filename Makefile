@@ -37,6 +37,24 @@ test: test-servers
 test-servers:
 	@scripts/install-test-servers
 
+# The black-box suite has an environment of its own, installed anew when its requirements change.
+API_TESTS := $(TARGET_DIR)/test-api
+
+## test-api: call the HTTP API of real hosts from outside, and fuzz it; wants python3-venv and redis-server
+.PHONY: test-api
+test-api: $(API_TESTS)/installed
+	@command -v redis-server >/dev/null || \
+		{ echo "the tests need redis-server; install it: apt-get install redis-server (or: brew install redis)" >&2; exit 1; }
+	$(CARGO) build --locked -p codeq-host $(PLUGINS:%=-p codeq-%)
+	CODEQ_BUILD_DIR=$(TARGET_DIR)/debug PYTHONDONTWRITEBYTECODE=1 $(API_TESTS)/bin/pytest tests/api
+
+$(API_TESTS)/installed: tests/api/requirements.txt
+	@python3 -c 'import ensurepip, venv, sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "the tests need Python 3.11 or newer with venv; install it: apt-get install python3-venv (or: brew install python)" >&2; exit 1; }
+	python3 -m venv --clear $(API_TESTS)
+	$(API_TESTS)/bin/pip install --quiet --disable-pip-version-check -r tests/api/requirements.txt
+	@touch $@
+
 ## check: formatting, lints and documentation, all warnings denied
 .PHONY: check
 check:

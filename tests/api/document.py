@@ -1,0 +1,93 @@
+"""The API's own description, to which every answer that a test gets is held."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import httpx
+import jsonschema_rs
+
+METHODS = ("get", "post", "put", "patch", "delete", "head", "options", "trace")
+
+
+class Document:
+    """An OpenAPI document."""
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        self.content = content
+        self._validators: dict[str, jsonschema_rs.Validator] = {}
+
+    @cached_property
+    def operations(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """All operations, by method and path."""
+        return {
+            (method.upper(), path): operation
+            for path, item in self.content["paths"].items()
+            for method, operation in item.items()
+            if method in METHODS
+        }
+
+    def check(self, response: httpx.Response) -> None:
+        """Holds an answer to what the document says of it, if it knows the route."""
+        found = self._find(response.request.method, response.request.url.path)
+        if not found:
+            return
+        path, operation = found
+        what = f"{response.request.method} {path}: {response.status_code}"
+        status, described = self._described(operation, response.status_code)
+        assert described is not None, f"{what} is not in the document"
+        media = response.headers.get("Content-Type", "").partition(";")[0]
+        content = described.get("content", {})
+        if media and content:
+            assert media in content or "*/*" in content, f"{what}: {media} is not in the document"
+        if "schema" in content.get(media, {}) and media == "application/json":
+            method = response.request.method.lower()
+            pointer = ("paths", path, method, "responses", status)
+            error = next(self._errors(pointer, described, response.json()), None)
+            assert error is None, f"{what} does not conform: {error}\n{response.text[:1000]}"
+
+    def _find(self, method: str, path: str) -> tuple[str, dict[str, Any]] | None:
+        candidates = [
+            (template, operation)
+            for (known, template), operation in self.operations.items()
+            if known == method and re.fullmatch(_pattern(template), path)
+        ]
+        # A path without variables wins over one with them.
+        return min(candidates, key=lambda found: found[0].count("{"), default=None)
+
+    def _described(
+        self, operation: dict[str, Any], status: int
+    ) -> tuple[str, dict[str, Any] | None]:
+        responses = operation["responses"]
+        for name in (str(status), f"{status // 100}XX", "default"):
+            if name in responses:
+                return name, self._resolved(responses[name])
+        return "", None
+
+    def _resolved(self, item: dict[str, Any]) -> dict[str, Any]:
+        while "$ref" in item:
+            target: Any = self.content
+            for part in item["$ref"].removeprefix("#/").split("/"):
+                target = target[part.replace("~1", "/").replace("~0", "~")]
+            item = target
+        return item
+
+    def _errors(
+        self, place: tuple[str, ...], described: dict[str, Any], value: Any
+    ) -> Iterator[jsonschema_rs.ValidationError]:
+        schema = described["content"]["application/json"]["schema"]
+        validator = self._validators.get(str(place))
+        if validator is None:
+            # What it refers to is below the document's own root.
+            root = {"components": self.content.get("components", {}), "allOf": [schema]}
+            validator = jsonschema_rs.Draft202012Validator(root)
+            self._validators[str(place)] = validator
+        return validator.iter_errors(value)
+
+
+def _pattern(template: str) -> str:
+    parts = re.split(r"\{[^}]*\}", template)
+    return "[^/]+".join(re.escape(part) for part in parts)
