@@ -6,12 +6,14 @@ use axum::{Json as Answer, extract::State, http::StatusCode};
 use codeq_plugin::{Boxed, Instant, Location, Placed, QueueStats, Task, TaskStatus, queue_name};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     auth::{Admin, Caller},
     body::OptionalJson,
     cursor::{Listing, invalid_cursor},
     error::ApiError,
+    openapi::{Conflict, NotFound, OPERATORS, QueueRecord, Refusals, TaskRecord, Unsupported},
     params::{Path, Query},
 };
 use crate::service::{Disposal, Disposed, QueueState, Service, ServiceError, TaskFilter};
@@ -25,7 +27,19 @@ const LARGEST_PAGE: u32 = 500;
 /// At most how many dead letters a call handles.
 const LARGEST_DISPOSAL: u32 = 1000;
 
+/// Every queue of a tenant.
+#[derive(ToSchema)]
+#[schema(as = Queues)]
+#[expect(dead_code, reason = "describes what is written below")]
+struct QueuesRecord {
+    queues: Vec<QueueRecord>,
+}
+
 /// The counts of every queue of the caller's tenant.
+#[utoipa::path(
+    get, path = "/admin/queues", tag = OPERATORS,
+    responses((status = 200, description = "The queues.", body = QueuesRecord), Refusals),
+)]
 pub(crate) async fn queues(
     State(service): State<Arc<Service>>,
     Admin(caller): Admin,
@@ -35,6 +49,10 @@ pub(crate) async fn queues(
 }
 
 /// The counts of one queue of the caller's tenant.
+#[utoipa::path(
+    get, path = "/admin/queues/{command}", tag = OPERATORS, params(("command" = String, Path, description = "The command, in any case.")),
+    responses((status = 200, description = "The counts.", body = QueueRecord), Refusals),
+)]
 pub(crate) async fn queue(
     State(service): State<Arc<Service>>,
     Admin(caller): Admin,
@@ -46,14 +64,33 @@ pub(crate) async fn queue(
     Ok(Answer(stats))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Cleanup)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CleanupBody {
+    /// At most how many tasks; 1000 if it is 0.
+    #[schema(minimum = 0, maximum = 4_294_967_295_i64)]
     limit: Option<i64>,
+    /// Those whose retention had ended by then, in RFC 3339.
     before: Option<String>,
 }
 
+/// What a cleanup did.
+#[derive(ToSchema)]
+#[schema(as = CleanedUp)]
+#[expect(dead_code, reason = "describes what is written below")]
+struct CleanedUpRecord {
+    deleted: u32,
+    #[schema(format = DateTime)]
+    before: String,
+    limit: u32,
+}
+
 /// Removes tasks of the caller's tenant whose retention has ended.
+#[utoipa::path(
+    post, path = "/admin/tasks/cleanup", tag = OPERATORS, request_body = Option<CleanupBody>,
+    responses((status = 200, description = "What was done.", body = CleanedUpRecord), Refusals),
+)]
 pub(crate) async fn cleanup(
     State(service): State<Arc<Service>>,
     Admin(caller): Admin,
@@ -74,32 +111,43 @@ pub(crate) async fn cleanup(
 }
 
 /// The query of a listing.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(default)]
 pub(crate) struct ListQuery {
+    /// Of which command; not looked at where the path names one.
     command: String,
+    /// `PENDING`, `IN_PROGRESS`, `COMPLETED` or `FAILED`; where no queue is named.
     status: String,
+    /// `ready`, `delayed`, `inProgress` or `dlq`; must be there where a queue is named.
     state: String,
+    /// At most how many tasks, from 1 to 500; 100 if it is 0.
+    #[param(value_type = u32, maximum = 500)]
     limit: String,
+    /// The `nextCursor` of the page before.
     cursor: String,
 }
 
 /// A page of tasks.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TaskPage {
     tasks: Vec<ListedTask>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// Names the next page; left out if this is the last.
     next_cursor: Option<String>,
 }
 
-#[derive(Serialize)]
+/// A task of a list.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct ListedTask {
     #[serde(flatten)]
+    #[schema(value_type = TaskRecord)]
     task: Boxed<Task>,
     /// From when on a delayed task may be claimed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     visible_at: Option<Instant>,
 }
 
@@ -111,6 +159,10 @@ impl From<Placed> for ListedTask {
 }
 
 /// The tasks in one state of a queue of the caller's tenant.
+#[utoipa::path(
+    get, path = "/admin/queues/{command}/tasks", tag = OPERATORS, params(("command" = String, Path, description = "The command, in any case."), ListQuery),
+    responses((status = 200, description = "A page.", body = TaskPage), Unsupported, Refusals),
+)]
 pub(crate) async fn queue_tasks(
     State(service): State<Arc<Service>>,
     Admin(caller): Admin,
@@ -127,6 +179,10 @@ pub(crate) async fn queue_tasks(
 }
 
 /// The tasks of the caller's tenant, those of all queues unless one is named, finished ones too.
+#[utoipa::path(
+    get, path = "/admin/tasks", tag = OPERATORS, params(ListQuery),
+    responses((status = 200, description = "A page.", body = TaskPage), Unsupported, Refusals),
+)]
 pub(crate) async fn tasks(
     State(service): State<Arc<Service>>,
     Admin(caller): Admin,
@@ -166,6 +222,13 @@ async fn list(
 }
 
 /// Gives a dead letter a fresh start.
+#[utoipa::path(
+    post, path = "/admin/tasks/{id}/requeue", tag = OPERATORS, params(("id" = String, Path, description = "The task.")),
+    responses(
+        (status = 200, description = "The task, in its queue.", body = TaskRecord),
+        NotFound, Conflict, Unsupported, Refusals,
+    ),
+)]
 pub(crate) async fn requeue(
     State(service): State<Arc<Service>>,
     Admin(caller): Admin,
@@ -175,6 +238,10 @@ pub(crate) async fn requeue(
 }
 
 /// Removes a task that no worker holds.
+#[utoipa::path(
+    delete, path = "/admin/tasks/{id}", tag = OPERATORS, params(("id" = String, Path, description = "The task.")),
+    responses((status = 204, description = "It is gone."), NotFound, Conflict, Refusals),
+)]
 pub(crate) async fn delete(
     State(service): State<Arc<Service>>,
     Admin(caller): Admin,
@@ -185,13 +252,34 @@ pub(crate) async fn delete(
 }
 
 /// The query of what is done to many dead letters.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(default)]
 pub(crate) struct DisposalQuery {
+    /// At most how many dead letters, from 1 to 1000; 100 if it is 0.
+    #[param(value_type = u32, maximum = 1000)]
     limit: String,
 }
 
+/// Dead letters that were given a fresh start.
+#[derive(ToSchema)]
+#[schema(as = Requeued)]
+#[expect(dead_code, reason = "describes what is written below")]
+struct RequeuedRecord {
+    requeued: u32,
+    /// Whether there are more.
+    remaining: bool,
+}
+
 /// Gives dead letters of a queue a fresh start.
+#[utoipa::path(
+    post, path = "/admin/queues/{command}/dlq/requeue", tag = OPERATORS,
+    params(("command" = String, Path, description = "The command, in any case."), DisposalQuery),
+    responses(
+        (status = 200, description = "What was done.", body = RequeuedRecord),
+        Unsupported, Refusals,
+    ),
+)]
 pub(crate) async fn requeue_dead_letters(
     State(service): State<Arc<Service>>,
     Admin(caller): Admin,
@@ -203,7 +291,25 @@ pub(crate) async fn requeue_dead_letters(
     Ok(Answer(json!({ "requeued": count, "remaining": remaining })))
 }
 
+/// Dead letters that were removed.
+#[derive(ToSchema)]
+#[schema(as = Purged)]
+#[expect(dead_code, reason = "describes what is written below")]
+struct PurgedRecord {
+    purged: u32,
+    /// Whether there are more.
+    remaining: bool,
+}
+
 /// Removes dead letters of a queue.
+#[utoipa::path(
+    post, path = "/admin/queues/{command}/dlq/purge", tag = OPERATORS,
+    params(("command" = String, Path, description = "The command, in any case."), DisposalQuery),
+    responses(
+        (status = 200, description = "What was done.", body = PurgedRecord),
+        Unsupported, Refusals,
+    ),
+)]
 pub(crate) async fn purge_dead_letters(
     State(service): State<Arc<Service>>,
     Admin(caller): Admin,

@@ -19,10 +19,12 @@ use codeq_plugin::Artifact;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use tokio_util::io::ReaderStream;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     auth::Reader,
     error::ApiError,
+    openapi::{NotFound, READERS, Refusals},
     params::{Path, Query},
 };
 use crate::{
@@ -48,13 +50,19 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// A file that belongs to a result, as a worker sends it.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewArtifact)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ArtifactBody {
+    /// Unique within the result.
     #[serde(default)]
+    #[schema(required, min_length = 1)]
     name: String,
+    /// Where it is, if it is somewhere else already.
     url: Option<String>,
+    /// What is in it, if it is to be kept here: Base64, padded or not.
     content_base64: Option<String>,
+    /// Its media type, if it is to be kept here.
     content_type: Option<String>,
 }
 
@@ -164,12 +172,26 @@ fn name_of(artifact: &NewArtifact) -> &str {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct BundleQuery {
+    /// Makes sure that it is the very file that a link meant.
     bundle: Option<String>,
 }
 
 /// A file of a task's result.
+#[utoipa::path(
+    get, path = "/tasks/{id}/artifacts/{name}", tag = READERS,
+    params(
+        ("id" = String, Path, description = "The task."),
+        ("name" = String, Path, description = "What the worker called it."),
+        BundleQuery,
+    ),
+    responses(
+        (status = 200, description = "What is in it.", body = Vec<u8>, content_type = "*/*"),
+        NotFound, Refusals,
+    ),
+)]
 pub(crate) async fn get(
     State(service): State<Arc<Service>>,
     Reader(caller): Reader,

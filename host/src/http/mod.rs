@@ -17,6 +17,7 @@ mod limits;
 mod listener;
 mod metrics;
 mod observe;
+mod openapi;
 mod params;
 mod subscriptions;
 mod tasks;
@@ -24,12 +25,10 @@ mod tls;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    extract::FromRef,
-    middleware,
-    routing::{delete, get, post},
-};
+use axum::{Router, extract::FromRef, middleware, response::Redirect, routing::get};
+
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{config::Config, service::Service};
 use error::ApiError;
@@ -81,33 +80,40 @@ impl Api {
 
     /// The routes.
     pub fn router(self) -> Router {
-        let v1 = Router::new()
-            .route("/tasks", post(tasks::create))
-            .route("/tasks/batch", post(tasks::create_batch))
-            .route("/tasks/batch/results", post(tasks::submit_batch))
-            .route("/tasks/claim", post(tasks::claim))
-            .route("/tasks/claim/batch", post(tasks::claim_batch))
-            .route("/tasks/{id}", get(tasks::get))
-            .route("/tasks/{id}/heartbeat", post(tasks::heartbeat))
-            .route("/tasks/{id}/abandon", post(tasks::abandon))
-            .route("/tasks/{id}/nack", post(tasks::nack))
-            .route("/tasks/{id}/result", post(tasks::submit).get(tasks::get_result))
-            .route("/tasks/{id}/artifacts/{name}", get(artifacts::get))
-            .route("/workers/subscriptions", post(subscriptions::create))
-            .route("/workers/subscriptions/{id}", delete(subscriptions::delete))
-            .route("/workers/subscriptions/{id}/heartbeat", post(subscriptions::heartbeat))
-            .route("/admin/queues", get(admin::queues))
-            .route("/admin/queues/{command}", get(admin::queue))
-            .route("/admin/queues/{command}/tasks", get(admin::queue_tasks))
-            .route("/admin/queues/{command}/dlq/requeue", post(admin::requeue_dead_letters))
-            .route("/admin/queues/{command}/dlq/purge", post(admin::purge_dead_letters))
-            .route("/admin/tasks", get(admin::tasks))
-            .route("/admin/tasks/cleanup", post(admin::cleanup))
-            .route("/admin/tasks/{id}", delete(admin::delete))
-            .route("/admin/tasks/{id}/requeue", post(admin::requeue));
-        let metrics = self.service.metrics().clone();
-        Router::new()
+        let v1 = OpenApiRouter::new()
+            .routes(routes!(tasks::create))
+            .routes(routes!(tasks::create_batch))
+            .routes(routes!(tasks::submit_batch))
+            .routes(routes!(tasks::claim))
+            .routes(routes!(tasks::claim_batch))
+            .routes(routes!(tasks::get))
+            .routes(routes!(tasks::heartbeat))
+            .routes(routes!(tasks::abandon))
+            .routes(routes!(tasks::nack))
+            .routes(routes!(tasks::submit, tasks::get_result))
+            .routes(routes!(artifacts::get))
+            .routes(routes!(subscriptions::create))
+            .routes(routes!(subscriptions::delete))
+            .routes(routes!(subscriptions::heartbeat))
+            .routes(routes!(admin::queues))
+            .routes(routes!(admin::queue))
+            .routes(routes!(admin::queue_tasks))
+            .routes(routes!(admin::requeue_dead_letters))
+            .routes(routes!(admin::purge_dead_letters))
+            .routes(routes!(admin::tasks))
+            .routes(routes!(admin::cleanup))
+            .routes(routes!(admin::delete))
+            .routes(routes!(admin::requeue));
+        let (routes, description) = OpenApiRouter::with_openapi(openapi::Description::openapi())
             .nest(PREFIX, v1)
+            .split_for_parts();
+        let description = openapi::Served::new(&description);
+        let metrics = self.service.metrics().clone();
+        routes
+            .route(openapi::DESCRIPTION, get(async move || description.answer()))
+            .route("/docs", get(async || Redirect::permanent("/docs/")))
+            .route("/docs/", get(openapi::front_page))
+            .route("/docs/{file}", get(openapi::page))
             .route("/healthz", get(health::healthz))
             .route("/readyz", get(health::readyz))
             .route("/metrics", get(metrics::render))

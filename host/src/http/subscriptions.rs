@@ -5,38 +5,53 @@ use std::sync::Arc;
 use axum::{Json as Answer, extract::State, http::StatusCode};
 use codeq_plugin::{Boxed, DeliveryMode, Instant, Millis, Subscription};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     auth::{Caller, Worker, scope},
     body::{Json, OptionalJson},
     error::ApiError,
+    openapi::{NotFound, Refusals, Unsupported, WORKERS},
     params::Path,
 };
 use crate::service::{NewSubscription, Service};
 
 /// A subscription as its worker sends it.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewSubscription)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SubscriptionBody {
+    /// Where the notices are posted to.
     #[serde(default)]
+    #[schema(required, min_length = 1, max_length = 2048)]
     callback_url: String,
+    /// About which commands; all of the token's if none are named.
     event_types: Option<Vec<String>>,
+    /// For how long.
     ttl_seconds: Option<i64>,
+    /// `fanout`: every subscriber is told; `group`: one of each group, in turn; `hash`: one of each
+    /// group, the same for a command.
     delivery_mode: Option<String>,
+    /// The group; that of the token if none is named.
     group_id: Option<String>,
+    /// The least time between two notices.
     min_interval_seconds: Option<i64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Renewal)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RenewalBody {
+    /// For how long from now.
     ttl_seconds: Option<i64>,
 }
 
-#[derive(Serialize)]
+/// A subscription, and until when it is one.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Subscribed {
     subscription_id: String,
+    #[schema(value_type = String, format = DateTime)]
     expires_at: Instant,
 }
 
@@ -50,6 +65,13 @@ impl From<Boxed<Subscription>> for Subscribed {
 }
 
 /// Subscribes a worker.
+#[utoipa::path(
+    post, path = "/workers/subscriptions", tag = WORKERS, request_body = SubscriptionBody,
+    responses(
+        (status = 200, description = "The subscription.", body = Subscribed),
+        Unsupported, Refusals,
+    ),
+)]
 pub(crate) async fn create(
     State(service): State<Arc<Service>>,
     Worker(caller): Worker,
@@ -61,6 +83,14 @@ pub(crate) async fn create(
 }
 
 /// Moves the end of a subscription.
+#[utoipa::path(
+    post, path = "/workers/subscriptions/{id}/heartbeat", tag = WORKERS,
+    request_body = Option<RenewalBody>, params(("id" = String, Path, description = "The subscription.")),
+    responses(
+        (status = 200, description = "The subscription.", body = Subscribed),
+        NotFound, Unsupported, Refusals,
+    ),
+)]
 pub(crate) async fn heartbeat(
     State(service): State<Arc<Service>>,
     Worker(caller): Worker,
@@ -74,6 +104,10 @@ pub(crate) async fn heartbeat(
 }
 
 /// Ends a subscription.
+#[utoipa::path(
+    delete, path = "/workers/subscriptions/{id}", tag = WORKERS, params(("id" = String, Path, description = "The subscription.")),
+    responses((status = 204, description = "It is over."), NotFound, Unsupported, Refusals),
+)]
 pub(crate) async fn delete(
     State(service): State<Arc<Service>>,
     Worker(caller): Worker,

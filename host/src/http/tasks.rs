@@ -13,6 +13,7 @@ use codeq_plugin::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     artifacts::{self, ArtifactBody},
@@ -20,6 +21,9 @@ use super::{
     body::{Json, OptionalJson, parse},
     connection::Peer,
     error::ApiError,
+    openapi::{
+        Conflict, NotFound, PRODUCERS, READERS, Refusals, ResultRecord, TaskRecord, WORKERS,
+    },
     params::{Path, Query},
 };
 use crate::service::{Claimant, NewTask, Outcome, Service, Submission};
@@ -33,21 +37,37 @@ const LONGEST_CLAIM_WAIT: i64 = 30;
 const LONGEST_RESULT_WAIT: i64 = 60;
 
 /// A task as its producer sends it.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewTask)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TaskBody {
+    /// The kind of work; not blank, and without control characters.
     #[serde(default)]
+    #[schema(required, min_length = 1, max_length = 256)]
     command: String,
+    /// Whatever the worker needs.
+    #[schema(required, value_type = Value)]
     payload: Option<Box<RawValue>>,
+    /// From 9, first, to 0; what is out of range is brought into it.
     priority: Option<i64>,
+    /// How often it may be delivered; the host's default if it is not above 0.
     max_attempts: Option<i64>,
+    /// Where the result is posted to.
     webhook: Option<String>,
+    /// Two tasks with the same key within a day are one.
     idempotency_key: Option<String>,
+    /// When it may be claimed, in RFC 3339; wins over `delaySeconds`.
     run_at: Option<String>,
+    /// In how many seconds it may be claimed.
+    #[schema(minimum = 0)]
     delay_seconds: Option<f64>,
 }
 
 /// Creates a task.
+#[utoipa::path(
+    post, path = "/tasks", tag = PRODUCERS, request_body = TaskBody,
+    responses((status = 202, description = "The task, in its queue.", body = TaskRecord), Refusals),
+)]
 pub(crate) async fn create(
     State(service): State<Arc<Service>>,
     Producer(caller): Producer,
@@ -58,12 +78,21 @@ pub(crate) async fn create(
     Ok((StatusCode::ACCEPTED, Answer(task)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewTasks)]
 pub(crate) struct BatchBody {
+    #[schema(value_type = Vec<TaskBody>, min_items = 1, max_items = 100)]
     tasks: Vec<Box<RawValue>>,
 }
 
 /// Creates up to 100 tasks, each on its own.
+#[utoipa::path(
+    post, path = "/tasks/batch", tag = PRODUCERS, request_body = BatchBody,
+    responses(
+        (status = 200, description = "An answer to each, in order.", body = Results<CreatedItem>),
+        Refusals,
+    ),
+)]
 pub(crate) async fn create_batch(
     State(service): State<Arc<Service>>,
     Producer(caller): Producer,
@@ -77,8 +106,8 @@ pub(crate) async fn create_batch(
     let mut created = created.into_iter().map(|task| task.map_err(ApiError::from));
     let results =
         refused.into_iter().map(|refusal| match refusal.map_or_else(|| next(&mut created), Err) {
-            Ok(task) => CreatedItem::Task(task),
-            Err(error) => CreatedItem::Error(error.into_message()),
+            Ok(task) => CreatedItem { task: Some(task), error: None },
+            Err(error) => CreatedItem { task: None, error: Some(error.into_message()) },
         });
     Ok(Answer(Results { results: results.collect() }))
 }
@@ -87,16 +116,19 @@ pub(crate) async fn create_batch(
 ///
 /// Answers that contain results are written as they stand rather than by way of a JSON value, which
 /// could not hold every number and nesting that a worker may send.
-#[derive(Serialize)]
-pub(crate) struct Results<T> {
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Results<T: ToSchema> {
     results: Vec<T>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum CreatedItem {
-    Task(Boxed<Task>),
-    Error(String),
+/// What became of one task of a batch: it is in its queue, or why it is not.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CreatedItem {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<TaskRecord>)]
+    task: Option<Boxed<Task>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 fn new_task(body: TaskBody, headers: &HeaderMap) -> Result<NewTask, ApiError> {
@@ -145,17 +177,30 @@ fn delay_of(seconds: Option<f64>) -> Result<Option<Millis>, ApiError> {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Claim)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ClaimBody {
+    /// From which commands, in this order; those of the token if none are named.
     #[serde(default)]
     commands: Option<Vec<String>>,
+    /// For how long; the host's default if it is not above 0.
     lease_seconds: Option<i64>,
+    /// How long to wait for a task if there is none, from 0 to 30.
     wait_seconds: Option<i64>,
+    /// At most how many tasks, from 1 to 10; for batches only.
     count: Option<i64>,
 }
 
 /// Claims one task, and waits for it if asked to.
+#[utoipa::path(
+    post, path = "/tasks/claim", tag = WORKERS, request_body = Option<ClaimBody>,
+    responses(
+        (status = 200, description = "The task, which is the worker's until its lease ends.", body = TaskRecord),
+        (status = 204, description = "There is none."),
+        Refusals,
+    ),
+)]
 pub(crate) async fn claim(
     State(service): State<Arc<Service>>,
     Claimer(caller): Claimer,
@@ -169,7 +214,23 @@ pub(crate) async fn claim(
     })
 }
 
+/// Tasks that a worker holds now.
+#[derive(ToSchema)]
+#[schema(as = Tasks)]
+#[expect(dead_code, reason = "describes what is written below")]
+struct TasksRecord {
+    tasks: Vec<TaskRecord>,
+}
+
 /// Claims up to ten tasks.
+#[utoipa::path(
+    post, path = "/tasks/claim/batch", tag = WORKERS, request_body = ClaimBody,
+    responses(
+        (status = 200, description = "The tasks, best first.", body = TasksRecord),
+        (status = 204, description = "There are none."),
+        Refusals,
+    ),
+)]
 pub(crate) async fn claim_batch(
     State(service): State<Arc<Service>>,
     Claimer(caller): Claimer,
@@ -205,13 +266,31 @@ fn claimant(caller: &Caller, body: ClaimBody, max: u32) -> Result<Claimant, ApiE
     })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Heartbeat)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct HeartbeatBody {
+    /// How far from now the new deadline is; the host's default if it is not above 0.
     extend_seconds: Option<i64>,
 }
 
+/// It is done.
+#[derive(ToSchema)]
+#[schema(as = Ok)]
+#[expect(dead_code, reason = "describes what is written below")]
+struct OkRecord {
+    ok: bool,
+}
+
 /// Moves the deadline of a lease.
+#[utoipa::path(
+    post, path = "/tasks/{id}/heartbeat", tag = WORKERS, request_body = Option<HeartbeatBody>,
+    params(("id" = String, Path, description = "The task.")),
+    responses(
+        (status = 200, description = "The lease has its new deadline.", body = OkRecord),
+        NotFound, Conflict, Refusals,
+    ),
+)]
 pub(crate) async fn heartbeat(
     State(service): State<Arc<Service>>,
     Worker(caller): Worker,
@@ -223,7 +302,26 @@ pub(crate) async fn heartbeat(
     Ok(Answer(json!({ "ok": true })))
 }
 
+/// What became of a task that was given back.
+#[derive(ToSchema)]
+#[schema(as = Returned, rename_all = "camelCase")]
+#[expect(dead_code, reason = "describes what is written below")]
+struct ReturnedRecord {
+    /// `requeued`, or `dlq` if it will not be tried again.
+    status: String,
+    /// When it may be claimed again.
+    delay_seconds: Option<i64>,
+}
+
 /// Gives a task back unharmed.
+#[utoipa::path(
+    post, path = "/tasks/{id}/abandon", tag = WORKERS,
+    params(("id" = String, Path, description = "The task.")),
+    responses(
+        (status = 200, description = "It is in its queue.", body = ReturnedRecord),
+        NotFound, Conflict, Refusals,
+    ),
+)]
 pub(crate) async fn abandon(
     State(service): State<Arc<Service>>,
     Worker(caller): Worker,
@@ -234,14 +332,26 @@ pub(crate) async fn abandon(
     Ok(Answer(json!({ "status": "requeued" })))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Nack)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NackBody {
+    /// When to try again; the host's policy decides if it is not named.
+    #[schema(minimum = 0)]
     delay_seconds: Option<f64>,
+    /// Why it failed.
     reason: Option<String>,
 }
 
-/// Gives a task back as failed.
+/// Gives a task back as failed: it is tried again, or dead-lettered.
+#[utoipa::path(
+    post, path = "/tasks/{id}/nack", tag = WORKERS, request_body = Option<NackBody>,
+    params(("id" = String, Path, description = "The task.")),
+    responses(
+        (status = 200, description = "What became of it.", body = ReturnedRecord),
+        NotFound, Conflict, Refusals,
+    ),
+)]
 pub(crate) async fn nack(
     State(service): State<Arc<Service>>,
     Worker(caller): Worker,
@@ -258,19 +368,34 @@ pub(crate) async fn nack(
 }
 
 /// A result as its worker sends it.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewResult)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ResultBody {
+    /// Which task; for batches only.
     #[serde(default)]
     task_id: String,
+    /// `COMPLETED` or `FAILED`
     #[serde(default)]
+    #[schema(required, pattern = "^(COMPLETED|FAILED)$")]
     status: String,
+    /// What the worker found out; must be there if the task was completed.
+    #[schema(value_type = Option<Object>)]
     result: Option<Box<RawValue>>,
+    /// Why the task failed; must be there if it did.
     error: Option<String>,
     artifacts: Option<Vec<ArtifactBody>>,
 }
 
 /// Takes in the result of a task.
+#[utoipa::path(
+    post, path = "/tasks/{id}/result", tag = WORKERS, request_body = ResultBody,
+    params(("id" = String, Path, description = "The task.")),
+    responses(
+        (status = 200, description = "The result as it is kept.", body = ResultRecord),
+        NotFound, Conflict, Refusals,
+    ),
+)]
 pub(crate) async fn submit(
     State(service): State<Arc<Service>>,
     Worker(caller): Worker,
@@ -283,8 +408,10 @@ pub(crate) async fn submit(
     Ok(Answer(next(&mut results)?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewResults)]
 pub(crate) struct ResultsBody {
+    #[schema(value_type = Vec<ResultBody>, min_items = 1, max_items = 100)]
     results: Vec<Box<RawValue>>,
 }
 
@@ -296,6 +423,13 @@ struct NamedItem {
 }
 
 /// Takes in up to 100 results, each on its own.
+#[utoipa::path(
+    post, path = "/tasks/batch/results", tag = WORKERS, request_body = ResultsBody,
+    responses(
+        (status = 200, description = "An answer to each, in order.", body = Results<SubmittedItem>),
+        Refusals,
+    ),
+)]
 pub(crate) async fn submit_batch(
     State(service): State<Arc<Service>>,
     Worker(caller): Worker,
@@ -331,11 +465,13 @@ pub(crate) async fn submit_batch(
     Ok(Answer(Results { results: results.collect() }))
 }
 
-#[derive(Serialize)]
+/// What became of one result of a batch.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SubmittedItem {
     task_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ResultRecord>)]
     result: Option<Boxed<TaskResult>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -366,6 +502,11 @@ fn submission(
 }
 
 /// A task of the caller's tenant.
+#[utoipa::path(
+    get, path = "/tasks/{id}", tag = READERS,
+    params(("id" = String, Path, description = "The task.")),
+    responses((status = 200, description = "The task.", body = TaskRecord), NotFound, Refusals),
+)]
 pub(crate) async fn get(
     State(service): State<Arc<Service>>,
     Reader(caller): Reader,
@@ -374,13 +515,21 @@ pub(crate) async fn get(
     Ok(Answer(service.task(&caller.tenant, &id).await?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct WaitQuery {
+    /// How long to wait for the result if there is none, from 0 to 60.
+    #[param(value_type = Option<i64>)]
     wait_seconds: Option<String>,
 }
 
 /// A task and its result; waits for the result if asked to.
+#[utoipa::path(
+    get, path = "/tasks/{id}/result", tag = READERS,
+    params(("id" = String, Path, description = "The task."), WaitQuery),
+    responses((status = 200, description = "Both.", body = TaskAndResult), NotFound, Refusals),
+)]
 pub(crate) async fn get_result(
     State(service): State<Arc<Service>>,
     Reader(caller): Reader,
@@ -402,9 +551,11 @@ pub(crate) async fn get_result(
     Ok(Answer(TaskAndResult { task, result }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct TaskAndResult {
+    #[schema(value_type = TaskRecord)]
     task: Boxed<Task>,
+    #[schema(value_type = ResultRecord)]
     result: Boxed<TaskResult>,
 }
 
