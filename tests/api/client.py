@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -13,7 +15,7 @@ Json = dict[str, Any]
 
 API = "/v1/codeq"
 #: Paths that are not below `API`.
-ELSEWHERE = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/")
+ELSEWHERE = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/v1/")
 
 
 class Client:
@@ -127,6 +129,14 @@ def moment(text: str) -> datetime:
     time = datetime.fromisoformat(text)
     assert time.tzinfo, f"{text} has no time zone"
     return time
+
+
+def until(is_so: Callable[[], bool], limit: float = 25) -> None:
+    """Asks until something is so that no answer waits for; `limit` is in seconds."""
+    deadline = time.monotonic() + limit
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.1)
 
 
 def _is_well_formed(response: httpx.Response) -> None:

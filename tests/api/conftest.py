@@ -75,6 +75,16 @@ def shared(
         yield stage.start(provider)
 
 
+@pytest.fixture(autouse=True)
+def _answers_are_as_described() -> Iterator[None]:
+    """Holds all answers of a test to the API's description of itself."""
+    yield
+    breaches = Client.document.breaches if Client.document else set()
+    found = sorted(breaches)
+    breaches.clear()
+    assert found == []
+
+
 @pytest.fixture
 def host(shared: Host) -> Iterator[Host]:
     """A host without tokens, which blames itself for nothing that a test does."""

@@ -85,8 +85,9 @@ def request(
 
 
 def _parsed(received: bytes) -> list[Answer]:
+    """The answers of HTTP/1; what is something else, such as a frame of HTTP/2, is none."""
     answers = []
-    while received:
+    while received.startswith(b"HTTP/1."):
         head, _, received = received.partition(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")
         fields = (line.partition(":") for line in lines)

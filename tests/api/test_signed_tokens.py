@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jwt
 import pytest
 
-from client import Client, Json, refused
+from client import Client, Json, refused, until
 from conftest import Start
 from host import Host
 from issuer import ALGORITHMS, AUDIENCE, ISSUER, Issuer, Key
@@ -33,14 +32,6 @@ def config(issuer: Issuer, **more: Any) -> Json:
 def creates(host: Host, token: str) -> int:
     """The answer to a producer with a token."""
     return host.client(token).post("/tasks", TASK).status_code
-
-
-def until(is_so: Callable[[], bool], limit: float = 20) -> None:
-    """Asks until something is so: nothing tells when a host has fetched keys."""
-    deadline = time.monotonic() + limit
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -328,6 +319,24 @@ def test_signed_and_listed_tokens_go_together(start: Start) -> None:
         host = start(**settings)
         host.client(key.sign(tid="acme")).create("a")
         assert host.client("listed").claimed("a")["workerId"] == "bob"
+
+
+def test_several_providers_may_be_asked(start: Start) -> None:
+    first, second = Key.make("k1"), Key.make("k1", "RS256")
+    listed = {"token": "listed", "subject": "bob", "raw": {"tid": "acme"}}
+    with Issuer(first) as one, Issuer(second) as other:
+        providers = [
+            {"type": "static", "config": listed},
+            {"type": "jwks", "config": one.config()},
+            {"type": "jwks", "config": other.config(issuer="other", audience="others")},
+        ]
+        host = start(
+            producerAuthProvider="multi", producerAuthConfig={"providers": providers}, env="prod"
+        )
+        good = ["listed", first.sign(), second.sign(iss="other", aud="others")]
+        assert {creates(host, token) for token in good} == {202}
+        bad = ["other", second.sign(), first.sign(iss="other", aud="others")]
+        assert {creates(host, token) for token in bad} == {401}
 
 
 def _part(content: Json) -> str:

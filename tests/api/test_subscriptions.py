@@ -281,11 +281,10 @@ def test_a_subscription_of_another_worker_cannot_be_touched(
     ]
     host = start(**config(PRODUCER, workers))
     name = subscribed(host.client(WORKER), receiver, "a")["subscriptionId"]
-    for token, codes in ((OTHER, (403, 404)), ("strange", (404,))):
+    for token, code in ((OTHER, 403), ("strange", 404)):
         thief = host.client(token)
-        heartbeat = thief.post(f"/workers/subscriptions/{name}/heartbeat")
-        assert heartbeat.status_code in codes
-        assert thief.delete(f"/workers/subscriptions/{name}").status_code in codes
+        refused(thief.post(f"/workers/subscriptions/{name}/heartbeat"), code)
+        refused(thief.delete(f"/workers/subscriptions/{name}"), code)
     expect(host.client(WORKER).post(f"/workers/subscriptions/{name}/heartbeat"), 200)
 
 
@@ -303,16 +302,6 @@ def test_a_worker_of_a_group_subscribes_for_the_group(start: Start, receiver: Re
         expect(worker.complete(worker.claimed("a")["id"]), 200)
     assert sorted(told) == ["/bob", "/eve"]
     assert receiver.calls.empty()
-
-
-def test_a_callback_in_a_private_network_is_refused(start: Start, receiver: Receiver) -> None:
-    api = start(webhookAllowPrivate=False).client()
-    body = {"callbackUrl": receiver.url, "eventTypes": ["a"]}
-    answer = api.post("/workers/subscriptions", body)
-    assert answer.status_code in (200, 400)
-    api.create("a")
-    with pytest.raises(AssertionError, match="nobody called"):
-        receiver.next(timeout=1)
 
 
 def test_calls_of_one_callback_are_limited(start: Start, receiver: Receiver) -> None:
