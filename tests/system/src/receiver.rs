@@ -47,8 +47,11 @@ pub enum Reaction {
     Close,
 }
 
+/// Chooses the answer to a call, told how many calls came before it.
+type React = dyn Fn(&Received, usize) -> Reaction + Send + Sync;
+
 struct Shared {
-    react: Box<dyn Fn(&Received, usize) -> Reaction + Send + Sync>,
+    react: Box<React>,
     received: Mutex<Vec<Received>>,
     changed: Condvar,
 }
