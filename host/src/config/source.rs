@@ -150,7 +150,8 @@ fn read_file(
 /// The entries of a file.
 pub(super) fn parse(text: &str) -> Result<Map<String, Value>, String> {
     // As in codeQ's own reader, only true and false are switches: `no` is a text, and may be a name.
-    let options = serde_saphyr::options! { strict_booleans: true };
+    // The lines around a mistake may hold a secret.
+    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
     // An empty document, or one of comments only, sets nothing.
     match serde_saphyr::from_str_with_options::<Option<Value>>(text, options) {
         Ok(None | Some(Value::Null)) => Ok(Map::new()),
