@@ -13,7 +13,6 @@ pub(crate) struct Caller {
     /// Whose tasks he sees.
     pub(crate) tenant: String,
     /// The group of workers that he belongs to.
-    #[allow(dead_code, reason = "subscriptions of a group are delivered by it")]
     pub(crate) worker_group: Option<String>,
     scopes: Vec<String>,
     event_types: Vec<String>,

@@ -1,7 +1,7 @@
 //! Signatures, as ring checks them.
 //!
 //! The library for tokens leaves the arithmetic to others. ring is what TLS uses already, so that the
-//! host trusts one implementation, and it is several times as fast as those in plain Rust.
+//! host trusts one implementation.
 
 use jsonwebtoken::{
     Algorithm, DecodingKey, DecodingKeyKind,
