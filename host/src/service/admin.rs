@@ -347,7 +347,7 @@ impl Service {
         done.unwrap_or_else(|_| Err(self.no_answer()))
     }
 
-    fn require(&self, capability: Capability) -> Result<(), ServiceError> {
+    pub(super) fn require(&self, capability: Capability) -> Result<(), ServiceError> {
         if self.store.has(capability) {
             return Ok(());
         }

@@ -52,7 +52,7 @@ impl Service {
         &self,
         new: NewSubscription,
     ) -> Result<Boxed<Subscription>, ServiceError> {
-        self.check_subscriptions()?;
+        self.require(Capability::Subscriptions)?;
         let subscription = self.subscription_of(new)?;
         let by = ByWorker {
             tenant_id: subscription.tenant_id.clone(),
@@ -82,7 +82,7 @@ impl Service {
         id: &str,
         ttl: Option<Millis>,
     ) -> Result<Boxed<Subscription>, ServiceError> {
-        self.check_subscriptions()?;
+        self.require(Capability::Subscriptions)?;
         let expires_at = Instant::now() + ttl.unwrap_or(DEFAULT_TTL).min(LONGEST_TTL);
         self.renew_until(tenant, worker, id, expires_at).await
     }
@@ -98,7 +98,7 @@ impl Service {
         worker: &str,
         id: &str,
     ) -> Result<(), ServiceError> {
-        self.check_subscriptions()?;
+        self.require(Capability::Subscriptions)?;
         // Only a renewal asks whose it is.
         self.renew_until(tenant, worker, id, Instant::now()).await?;
         let unregister =
@@ -135,14 +135,6 @@ impl Service {
     fn min_interval(&self) -> Millis {
         let interval = self.settings.webhooks.subscription_min_interval;
         Millis(i64::try_from(interval.as_millis()).unwrap_or(i64::MAX))
-    }
-
-    fn check_subscriptions(&self) -> Result<(), ServiceError> {
-        if self.store.has(Capability::Subscriptions) {
-            return Ok(());
-        }
-        let plugin = &self.store.manifest().name;
-        Err(ServiceError::Invalid(format!("the plugin `{plugin}` keeps no subscriptions")))
     }
 
     fn subscription_of(&self, new: NewSubscription) -> Result<Subscription, ServiceError> {

@@ -332,28 +332,26 @@ impl Service {
             trace_submitted(step, &submitted, &answers);
             let answers = answers?;
             let answered = || answers.iter().zip(&submitted);
-            let ends = answered().filter_map(|(answer, complete)| {
-                let completed = answer.as_ref().into_result().ok()?;
-                Some((&*completed.task, &*complete.result))
-            });
-            self.note_results(ends).await;
+            let ended = || {
+                answered().filter_map(|(answer, complete)| {
+                    let completed = answer.as_ref().into_result().ok()?;
+                    Some((&*completed.task, complete))
+                })
+            };
+            // Whoever waits for a result does not wait for its note.
+            for (task, complete) in ended() {
+                self.ended(task, complete);
+                self.notice(task, None);
+            }
+            self.note_results(ended().map(|(task, complete)| (task, &*complete.result))).await;
             for (answer, complete) in answered() {
                 let is_late = |error: &Error| error.kind() == ErrorKind::NotInProgress;
                 if answer.as_ref().into_result().err().is_some_and(is_late) {
                     self.note_again(&complete.result.task_id).await;
                 }
             }
-            Ok(answers
-                .into_iter()
-                .zip(submitted)
-                .map(|(answer, complete)| {
-                    answer.map(|completed| {
-                        self.ended(&completed.task, &complete);
-                        self.notice(&completed.task, None);
-                        complete.result
-                    })
-                })
-                .collect())
+            let answers = answers.into_iter().zip(submitted);
+            Ok(answers.map(|(answer, complete)| answer.map(|_| complete.result)).collect())
         });
         let answers: Vec<_> =
             answers.await.into_iter().map(|answer| answer.map_err(name_the_task)).collect();

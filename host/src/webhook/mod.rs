@@ -4,7 +4,7 @@
 //! So a webhook has to be [public](target), by its text when somebody names it and by what its name
 //! resolves to when it is called; redirects are not followed, proxies are not asked, and no more of
 //! an answer is read than lets the connection be used again. Calls are [signed](signature), and
-//! [places](places) for them are few, so that a receiver that hangs does not hold up the others.
+//! [places] for them are few, so that a receiver that hangs does not hold up the others.
 //!
 //! Nothing here knows of tasks and queues.
 

@@ -1,6 +1,6 @@
 //! Result callbacks: producers are told how their tasks ended.
 //!
-//! The end of a task that has a webhook is written down as a [note](note) before whoever brought it
+//! The end of a task that has a webhook is written down as a [note] before whoever brought it
 //! about is answered. A note is a task itself: of a tenant that no caller can have, in the same
 //! store, in a queue for its receiver. So it survives what the store survives, any host on the store
 //! may [deliver](lanes) it, and retries, leases and retention are those of tasks.
