@@ -13,9 +13,8 @@ use std::{
     thread,
 };
 
-use codeq_system_tests::{Host, Setup, codeq};
+use codeq_system_tests::{Host, Setup, codeq, plugin_dir};
 use rustix::process::{Pid, Signal, kill_process};
-use rustls::{ServerConfig, ServerConnection, StreamOwned, pki_types::PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -201,6 +200,30 @@ fn a_task_that_failed_says_why() {
     let result = me.json(&["task", "fail", &id, "--error", "page 7 does not exist"]);
     assert_eq!(result["status"], "FAILED");
     says(&me.out(&["task", "result", &id]), &["failed", "page 7 does not exist"]);
+}
+
+#[test]
+fn files_are_handed_in_with_a_result() {
+    let me = Person::new();
+    let kept = me.home.path().join("kept");
+    let setup = Setup::start("memory", &json!({ "localArtifactsDir": kept }));
+    let me = me.with("CODEQ_URL", format!("http://{}", setup.host.addr()));
+    me.file("page 7.json", r#"{"page": 7}"#);
+    me.file("log.txt", "done");
+    let id = me.create(&["render"]);
+    me.out(&["task", "claim"]);
+    let files = ["--artifact", "page 7.json", "--artifact", "log.txt"];
+    let result = me.json(&[&["task", "complete", &id, "{}"], &files[..]].concat());
+    assert_eq!(result["artifacts"][1]["name"], "log.txt");
+    let url = result["artifacts"][0]["url"].as_str().unwrap();
+    let path = url.strip_prefix("/v1/codeq").unwrap();
+    assert_eq!(setup.host.client().get(path).expect(200), json!({ "page": 7 }));
+    says(&me.out(&["task", "result", &id]), &["artifact", "page 7.json", url]);
+    says(
+        &me.error(2, &["task", "complete", &id, "--artifact", "none"]),
+        &["`none` cannot be read"],
+    );
+    says(&me.error(2, &["task", "complete", &id, "[]"]), &["RESULT is no JSON object"]);
 }
 
 #[test]
@@ -520,7 +543,7 @@ fn server(answer: &'static str) -> String {
     url
 }
 
-fn reply(connection: &mut (impl Read + Write), answer: &str) {
+fn reply(connection: &mut TcpStream, answer: &str) {
     let mut request = Vec::new();
     let mut byte = [0];
     while !request.ends_with(b"\r\n\r\n") && connection.read(&mut byte).unwrap_or(0) > 0 {
@@ -581,56 +604,36 @@ fn what_others_wrote_does_not_command_the_terminal() {
     }
 }
 
-/// A server with a certificate of its own for `localhost`; answers its port and the certificate.
-fn tls_server(answer: &'static str) -> (u16, String) {
-    let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
-    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    let config =
-        ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key.into())
-            .unwrap();
-    let config = Arc::new(config);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        for connection in listener.incoming() {
-            let tls = ServerConnection::new(Arc::clone(&config)).unwrap();
-            reply(&mut StreamOwned::new(tls, connection.unwrap()), answer);
-        }
-    });
-    (port, made.cert.pem())
-}
-
 #[test]
 fn a_private_authority_is_trusted_if_it_is_named() {
-    let (port, certificate) = tls_server(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 13\r\n\r\n{\"queues\":[]}",
-    );
-    // The system's authorities, of which there must be some, have not signed it.
-    let me = Person::new().with("CODEQ_URL", format!("https://localhost:{port}"));
-    let said = me.error(1, &["queue", "list", "--ca-file", &other_authority(&me)]);
-    says(&said, &["is not safe", "UnknownIssuer", "--ca-file"]);
-    let file = me.file("ours.pem", &certificate);
-    let file = file.to_str().unwrap();
-    me.out(&["queue", "list", "--ca-file", file]);
+    let me = Person::new();
+    let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+    let ours = me.file("ours.pem", &made.cert.pem());
+    let key = me.file("key.pem", &made.signing_key.serialize_pem());
+    let config = json!({ "persistenceProvider": "memory", "tlsCertFile": ours, "tlsKeyFile": key });
+    let host = Host::spawn(plugin_dir(&["memory"]).path(), config);
+    let port = host.addr().rsplit(':').next().unwrap();
+    let ours = ours.to_str().unwrap();
+    let list = |scheme: &str, name: &str, ca_file: &str| {
+        let url = format!("{scheme}://{name}:{port}");
+        me.run(&["queue", "list", "--url", &url, "--ca-file", ca_file])
+    };
+    says(&out(&list("https", "localhost", ours)), &["there are no queues"]);
+    let said = err(&list("https", "localhost", &other_authority(&me)));
+    says(&said, &["is not safe", "--ca-file"]);
+    let said = err(&list("https", "127.0.0.1", ours));
+    says(&said, &["is not safe", "use the name"]);
+    says(&err(&list("http", "localhost", ours)), &["if that port wants TLS, write https://"]);
+    says(&err(&list("https", "localhost", "none.pem")), &["none.pem", "from --ca-file"]);
+    me.file("empty.pem", "hello");
+    says(&err(&list("https", "localhost", "empty.pem")), &["no certificate"]);
     let url = format!("https://localhost:{port}");
     me.out(&["profile", "set", "ours", "--url", &url, "--ca-file", "ours.pem"]);
     me.out(&["queue", "list"]);
-    let by_address = format!("https://127.0.0.1:{port}");
-    let said = me.error(1, &["queue", "list", "--url", &by_address, "--ca-file", file]);
-    says(&said, &["is not safe", "use the name"]);
-    let plain = format!("http://localhost:{port}");
-    says(&me.error(1, &["queue", "list", "--url", &plain]), &["https://"]);
-    let setup = memory();
-    let encrypted = format!("https://{}", setup.host.addr());
-    let said = me.error(1, &["queue", "list", "--url", &encrypted, "--ca-file", file]);
+    let plain = memory();
+    let url = format!("https://{}", plain.host.addr());
+    let said = me.error(1, &["queue", "list", "--url", &url, "--ca-file", ours]);
     says(&said, &["does not speak TLS", "http://"]);
-    says(&me.error(2, &["queue", "list", "--ca-file", "none.pem"]), &["none.pem", "--ca-file"]);
-    me.file("empty.pem", "hello");
-    says(&me.error(2, &["queue", "list", "--ca-file", "empty.pem"]), &["no certificate"]);
 }
 
 fn other_authority(me: &Person) -> String {
