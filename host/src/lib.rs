@@ -3,7 +3,8 @@
 //! In the order in which a request meets them: [`http`] → [`service`] → [`store`] → the plugin,
 //! which [`plugins`] found and loaded as [`config`] says. [`cli`] is the program's command line.
 //!
-//! [`artifacts`] keeps the files of results, which no store has to.
+//! Beside that way: [`artifacts`] keeps the files of results, which no store has to; [`webhook`] calls
+//! others; [`metrics`] and [`trace`] tell operators what goes on.
 //!
 //! [`verify`] tries whether a compiled plugin keeps the storage contract.
 //!
