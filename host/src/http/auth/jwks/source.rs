@@ -341,7 +341,7 @@ mod tests {
         let source = source(url, Pace { pause: LONG, ..PACE });
         let asker = Arc::clone(&source);
         let asker = tokio::spawn(async move { asker.keys().await.map(|_| ()) });
-        until(async || source.0.state.borrow().is_fetching).await;
+        until(async || source.0.state.borrow().tried.is_some()).await;
         asker.abort();
         assert_eq!(source.keys().await.unwrap().len(), 1);
         assert_eq!(publisher.count(), 1);
