@@ -469,6 +469,8 @@ fn keys_are_fetched_by_tls_from_whom_the_machine_trusts() {
             "/CN=localhost",
             "-addext",
             "subjectAltName=DNS:localhost",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
             "-days",
             "2",
             "-keyout",
