@@ -124,7 +124,8 @@ fn the_start_says_what_is_served_and_how() {
     }));
     let host = Host::start(dir.path(), config);
     let line = wait_for(&host, "serving");
-    assert_eq!(line["address"], format!("http://{}", host.addr()));
+    let (_, port) = host.addr().rsplit_once(':').unwrap();
+    assert_eq!(line["address"], format!("http://0.0.0.0:{port}"), "with tokens, for everybody");
     assert_eq!(line["public_url"], "https://queue.example.org");
     assert_eq!((&line["plugin"], &line["durability"]), (&json!("memory"), &json!("volatile")));
     assert!(line["file"].as_str().unwrap().starts_with(dir.path().to_str().unwrap()), "{line}");
@@ -138,7 +139,8 @@ fn the_start_says_what_is_served_and_how() {
 fn people_are_told_in_a_table() {
     let config = json!({ "persistenceProvider": "memory" });
     let env = [("LOG_FORMAT", "text".into())];
-    let host = Host::launch_with_env(plugin_dir(&["memory"]).path(), config, &env);
+    let dir = plugin_dir(&["memory"]);
+    let host = Host::launch_with_env(dir.path(), config, &env);
     host.wait_for(|log| log.iter().any(|line| line.contains("/metrics")));
     let log = host.log().join("\n");
     let version = env!("CARGO_PKG_VERSION");
