@@ -156,10 +156,11 @@ fn the_plugins_calls_and_errors_are_counted_by_operation() {
         let count = |metrics: &Metrics, name: &str, operation| {
             metrics.sum(name, &[("operation", operation)])
         };
-        for operation in ["enqueue", "complete", "get"] {
+        // A result that comes too late has the task read, as its callback may be missing.
+        for (operation, calls) in [("enqueue", 1.0), ("complete", 1.0), ("get", 2.0)] {
             let more = |name| count(&metrics, name, operation) - count(&before, name, operation);
-            assert_eq!(more("codeq_plugin_calls_total"), 1.0, "{operation}");
-            assert_eq!(more("codeq_plugin_call_duration_seconds_count"), 1.0, "{operation}");
+            assert_eq!(more("codeq_plugin_calls_total"), calls, "{operation}");
+            assert_eq!(more("codeq_plugin_call_duration_seconds_count"), calls, "{operation}");
         }
         let errors = |operation, kind| {
             metrics.sum("codeq_plugin_errors_total", &[("operation", operation), ("kind", kind)])
@@ -178,7 +179,9 @@ fn requests_are_counted_by_route_and_status() {
         client.get("/tasks/one").expect(404);
         client.get("/tasks/another").expect(404);
         client.get("/nowhere").expect(404);
-        client.send("BREW", "/tasks/one", None, &[]);
+        let mut raw = Raw::connect(host);
+        raw.send(b"BREW /v1/codeq/tasks/one HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        assert_eq!(raw.read().0, 405);
         let metrics = host.metrics();
         let requests = |route, status| {
             let labels = [("route", route), ("status", status)];
