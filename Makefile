@@ -28,7 +28,7 @@ plugins:
 		install -m 755 $(TARGET_DIR)/release/libcodeq_$$plugin.$(SUFFIX) $(DIST)/plugins/; \
 	done
 
-## test: run all tests; installs the servers that they need where it may (root, Debian)
+## test: run all tests; installs the programs that they need where it may (root, Debian)
 .PHONY: test
 test: test-servers
 	$(CARGO) test --workspace --locked
@@ -45,7 +45,8 @@ API_TESTS := $(TARGET_DIR)/test-api
 test-api: $(API_TESTS)/installed
 	@command -v redis-server >/dev/null || \
 		{ echo "the tests need redis-server; install it: apt-get install redis-server (or: brew install redis)" >&2; exit 1; }
-	$(CARGO) build --locked -p codeq-host $(PLUGINS:%=-p codeq-%)
+	@# As the other tests build it, so that whoever runs both builds it once.
+	$(CARGO) build --workspace --lib --bins --tests --locked
 	CODEQ_BUILD_DIR=$(TARGET_DIR)/debug PYTHONDONTWRITEBYTECODE=1 $(API_TESTS)/bin/pytest tests/api
 
 $(API_TESTS)/installed: tests/api/requirements.txt
@@ -76,4 +77,4 @@ clean:
 ## help: list the targets
 .PHONY: help
 help:
-	@sed -n 's/^## \([a-z-]*\): \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@awk -F ': ' '/^## [a-z-]+: / { printf "  make %-8s  %s\n", substr($$1, 4), substr($$0, length($$1) + 3) }' $(MAKEFILE_LIST)
