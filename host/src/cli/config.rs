@@ -18,9 +18,15 @@ use crate::{
 
 /// Reads the configuration; what has no effect in it goes to standard error.
 pub(super) fn load(file: &ConfigFile) -> Result<Loaded, Failure> {
-    let loaded =
+    let mut loaded =
         Config::load(file.config.as_deref()).map_err(|error| Failure::Wrong(error.to_string()))?;
     loaded.warnings.iter().for_each(style::warning);
+    if loaded.has_references() {
+        let plugins = Plugins::discover(&loaded.config.plugin_dirs);
+        if let Some(plugin) = plugins.get(&loaded.config.persistence_provider) {
+            loaded.fit(&plugin.manifest.config_schema);
+        }
+    }
     Ok(loaded)
 }
 

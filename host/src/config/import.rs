@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use super::{
     ConfigError, Problem,
-    keys::{FOREIGN, KEYS, Key, Kind},
-    source,
+    keys::{self, FOREIGN, KEYS, Key, Kind},
+    source::{self, Coerced},
 };
 
 /// A configuration for this host, and what became of codeQ's.
@@ -50,16 +50,22 @@ pub fn import(file: &Path, environment: &BTreeMap<String, String>) -> Result<Imp
     }
     for name in entries.keys() {
         let place = format!("{}: `{name}`", file.display());
-        let message = match FOREIGN.contains(&name.as_str()) {
-            true => "this host does not have that feature of codeQ",
+        let message = match keys::is_foreign(name) {
+            true => NO_SUCH_FEATURE,
             false => "is no setting of codeQ that this host knows",
         };
-        importer.import.left_out.push(Problem { place, message: message.into() });
+        importer.left_out(place, message);
+    }
+    for variable in FOREIGN.iter().flat_map(|foreign| foreign.variables(environment)) {
+        importer.left_out(format!("environment variable {variable}"), NO_SUCH_FEATURE);
     }
     importer.add_defaults(&set);
-    importer.look_at_auth(&set, &entries);
+    importer.look_at_auth(&set);
+    importer.look_at_webhooks(&set);
     Ok(importer.import)
 }
+
+const NO_SUCH_FEATURE: &str = "this host does not have that feature of codeQ";
 
 fn entries(file: &Path) -> Result<Map<String, Value>, ConfigError> {
     let wrong = |message: String| ConfigError {
@@ -124,11 +130,13 @@ impl Importer<'_> {
     }
 
     fn admit(&mut self, key: &'static Key, value: Result<Value, String>, place: String) -> bool {
-        let number = value.as_ref().ok().and_then(Value::as_i64);
-        if let (Kind::Integer { min, .. }, Some(number)) = (&key.kind, number)
-            && number <= 0
-            && (number < *min || key.name != "port")
-        {
+        let number = value.as_ref().ok().and_then(source::number);
+        let codeq_takes_its_default = number.is_some_and(|number| match &key.kind {
+            Kind::Integer { .. } | Kind::Count { .. } | Kind::Pause => number <= 0.0,
+            Kind::Ratio => number <= 0.0 || number > 1.0,
+            _ => false,
+        });
+        if let (Some(number), true) = (number, codeq_takes_its_default) {
             self.changed(
                 place,
                 format!("is {number}; codeQ takes its default for that, and so it is left out"),
@@ -138,12 +146,15 @@ impl Importer<'_> {
         // A value that names a variable is looked at once that is known.
         let names_variable = value.as_ref().is_ok_and(|value| value.to_string().contains("${"));
         let checked = value.and_then(|value| match names_variable {
-            true => Ok(value),
-            false => source::coerce(&key.kind, value),
+            true => Ok(value.into()),
+            false => source::coerce(key, value),
         });
         match checked {
-            Ok(value) => {
+            Ok(Coerced { value, remark }) => {
                 self.write(&format!("{}: {value}", key.name));
+                if let Some(remark) = remark {
+                    self.changed(place, remark);
+                }
                 true
             }
             Err(message) => {
@@ -165,27 +176,39 @@ impl Importer<'_> {
         }
     }
 
-    fn look_at_auth(&mut self, set: &[&str], foreign: &Map<String, Value>) {
-        let is_set = |names: [&str; 2]| names.iter().any(|name| set.contains(name));
-        let producers = is_set(["producerAuthProvider", "identityJwksUrl"]);
-        let workers = is_set(["workerAuthProvider", "workerJwksUrl"]);
+    fn look_at_auth(&mut self, set: &[&str]) {
+        let is_set = |names: &[&str]| names.iter().any(|name| set.contains(name));
+        let producers = is_set(&["producerAuthProvider", "identityJwksUrl", "identityServiceUrl"]);
+        let workers = is_set(&["workerAuthProvider", "workerJwksUrl"]);
         if !producers {
             self.import.lost_auth = true;
-            let in_environment = self.environment.get("IDENTITY_SERVICE_URL").map(String::as_str);
-            let in_file = foreign.get("identityServiceUrl").and_then(Value::as_str);
-            let asked = match in_environment.or(in_file) {
-                Some(url) => format!("codeQ asks the service at {url} who a producer is"),
-                None => "codeQ asks its identity service who a producer is".into(),
-            };
             self.left_out(
                 "`producerAuthProvider`".into(),
-                format!("{asked}, which this host cannot: set producerAuthProvider and producerAuthConfig"),
+                "codeQ asks its own identity service who a producer is, which this host cannot: set \
+                 producerAuthProvider and producerAuthConfig",
+            );
+        }
+        if producers && !is_set(&["producerAuthProvider", "identityAudience"]) {
+            self.left_out(
+                "`identityAudience`".into(),
+                "is not set, and the host does not start without it: say whom the producers' tokens \
+                 are for, or set producerAuthProvider and producerAuthConfig",
             );
         }
         if !producers && !workers {
             self.changed(
                 "`bind`".into(),
                 "codeQ listens on all addresses; without auth providers this host listens on 127.0.0.1 only",
+            );
+        }
+    }
+
+    fn look_at_webhooks(&mut self, set: &[&str]) {
+        if !set.contains(&"webhookAllowPrivate") {
+            self.changed(
+                "`webhookAllowPrivate`".into(),
+                "is not set: codeQ calls webhooks wherever they are, this host only those in public \
+                 networks; set it to true if yours are in a private network or on this machine",
             );
         }
     }
@@ -213,12 +236,19 @@ mod tests {
     fn what_is_set_is_set_again_and_can_be_loaded() {
         let import = imported(
             "port: 9000\nredisAddr: queue:6379\nbackoffBaseSeconds: 0\nraft: {nodes: 3}\n\
-             defaultLeaseSeconds: 30\nidentityServiceUrl: https://id.example.org\n",
-            &[("REDIS_PASSWORD", "hunter2"), ("MAX_ATTEMPTS_DEFAULT", "7"), ("PORT", "x")],
+             defaultLeaseSeconds: 30\nlogLevel: loud\ntracingSampleRatio: 0\n",
+            &[
+                ("REDIS_PASSWORD", "hunter2"),
+                ("MAX_ATTEMPTS_DEFAULT", "7"),
+                ("PORT", "x"),
+                ("RAFT_PEERS", "a=b:1"),
+            ],
         );
         assert!(!import.yaml.contains("hunter2"), "{}", import.yaml);
-        assert!(import.lost_auth && says(&import.left_out, "https://id.example.org"));
-        assert!(says(&import.left_out, "`raft`"));
+        assert!(import.lost_auth && says(&import.left_out, "`producerAuthProvider`"));
+        assert!(says(&import.left_out, "`raft`") && says(&import.left_out, "RAFT_PEERS"));
+        assert!(says(&import.changed, "`logLevel`: is `\"loud\"`"));
+        assert!(says(&import.changed, "`tracingSampleRatio`: is 0"));
         assert!(says(&import.changed, "PORT (`port`): is `x`"));
         assert!(says(&import.changed, "`backoffBaseSeconds`: is 0"));
         assert!(says(&import.changed, "America/Sao_Paulo"));
@@ -232,6 +262,24 @@ mod tests {
         assert_eq!(config.timezone, "America/Sao_Paulo");
         assert_eq!(config.persistence_config["addr"], "queue:6379");
         assert_eq!(config.persistence_config["password"], "hunter2");
+    }
+
+    #[test]
+    fn an_identity_service_goes_on_to_say_who_producers_are() {
+        let service = "identityServiceUrl: https://id.example.org\n";
+        let import = imported(&format!("{service}identityAudience: queue\n"), &[]);
+        assert!(!import.lost_auth && import.left_out.is_empty(), "{import:?}");
+        assert!(import.yaml.contains("identityServiceUrl: \"https://id.example.org\""));
+        let import = imported(service, &[]);
+        assert!(!import.lost_auth && says(&import.left_out, "`identityAudience`"), "{import:?}");
+    }
+
+    #[test]
+    fn whoever_has_private_webhooks_is_told_how_to_have_them() {
+        let import = imported("port: 1\n", &[]);
+        assert!(says(&import.changed, "`webhookAllowPrivate`: is not set"), "{import:?}");
+        let import = imported("port: 1\nwebhookAllowPrivate: true\n", &[]);
+        assert!(!says(&import.changed, "webhookAllowPrivate"), "{import:?}");
     }
 
     #[test]

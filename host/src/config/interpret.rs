@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Artifacts, AuthProvider, Config, Listener, LogFormat, OtlpProtocol, Problem, RateLimit,
-    RateLimits, Secret, Tls, Tracing, Webhooks, source::Values,
+    RateLimits, Secret, Tls, Tracing, Webhooks,
+    source::{Values, whole},
 };
 use crate::plugins::default_dirs;
 
@@ -37,7 +38,7 @@ pub(crate) fn interpret(values: &Values, problems: &mut Vec<Problem>) -> Option<
         plugin_dirs: reader.plugin_dirs(),
         plugin_digests,
         timezone,
-        env: reader.text("env").unwrap_or("dev").to_owned(),
+        env: reader.env(),
         log_level: reader.text("logLevel").unwrap_or("info").parse().ok()?,
         log_format: reader.text("logFormat").map(|format| match format {
             "json" => LogFormat::Json,
@@ -69,7 +70,11 @@ impl<'a> Reader<'a> {
     }
 
     fn integer(&self, name: &str, default: i64) -> i64 {
-        self.values.get(name).and_then(Value::as_i64).unwrap_or(default)
+        match self.values.get(name) {
+            // The only text that a number may be is `none`.
+            Some(Value::String(_)) => 0,
+            value => value.and_then(Value::as_i64).unwrap_or(default),
+        }
     }
 
     fn count(&self, name: &str, default: usize) -> usize {
@@ -130,6 +135,12 @@ impl<'a> Reader<'a> {
         Value::Object(config)
     }
 
+    /// In any case and with blanks around it, `dev` is what codeQ takes for it, too.
+    fn env(&self) -> String {
+        let env = self.text("env").unwrap_or("dev").trim();
+        if env.eq_ignore_ascii_case("dev") { "dev".into() } else { env.into() }
+    }
+
     fn plugin_dirs(&self) -> Vec<PathBuf> {
         match self.values.get("pluginDirs").and_then(Value::as_array) {
             Some(dirs) => dirs.iter().filter_map(Value::as_str).map(PathBuf::from).collect(),
@@ -180,7 +191,8 @@ impl<'a> Reader<'a> {
 
     /// An auth provider by its name, or by the older spelling of the one called `jwks`.
     fn auth(&mut self, keys: &AuthKeys) -> Option<AuthProvider> {
-        let name = match (self.text(keys.provider), self.text(keys.jwks_url)) {
+        let older = self.text(keys.jwks_url).or(keys.service.and_then(|key| self.text(key)));
+        let name = match (self.text(keys.provider), older) {
             (Some(name), _) => name,
             (None, Some(_)) => "jwks",
             (None, None) => {
@@ -207,9 +219,18 @@ impl<'a> Reader<'a> {
 
     /// The older keys say what the provider's own configuration does not.
     fn add_older_jwks(&mut self, keys: &AuthKeys, entries: &mut Map<String, Value>) {
-        if let Some(url) = self.text(keys.jwks_url) {
+        let service = keys.service.and_then(|key| self.text(key));
+        let service = service.map(|url| url.trim_end_matches('/'));
+        let url = match (self.text(keys.jwks_url), service) {
+            (Some(url), _) => Some((keys.jwks_url, url.to_owned())),
+            // Where codeQ looks for the keys of its identity service.
+            (None, Some(url)) => keys.service.zip(Some(format!("{url}/v1/.well-known/jwks.json"))),
+            (None, None) => None,
+        };
+        if let Some((set, url)) = url {
             entries.entry("jwksUrl").or_insert_with(|| url.into());
-            let rest = [("issuer", keys.issuer, None), ("audience", keys.audience, keys.for_whom)];
+            let rest =
+                [("issuer", keys.issuer, service), ("audience", keys.audience, keys.for_whom)];
             for (name, older, default) in rest {
                 match self.text(older).or(default) {
                     Some(text) => {
@@ -217,7 +238,7 @@ impl<'a> Reader<'a> {
                     }
                     None if entries.contains_key(name) => {}
                     None => self.wrong(
-                        keys.jwks_url,
+                        set,
                         format!("is set without `{older}`, which says whose tokens are accepted"),
                     ),
                 }
@@ -339,7 +360,8 @@ fn rate_limit(limit: &Value) -> Option<Option<RateLimit>> {
     }
     let number = |name: &str| match limit.get(name) {
         None | Some(Value::Null) => Some(0),
-        Some(number) => u32::try_from(number.as_u64()?).ok(),
+        // As in codeQ, less than nothing is off.
+        Some(number) => u32::try_from(whole(number)?.max(0)).ok(),
     };
     let (requests_per_minute, burst) = (number("requestsPerMinute")?, number("burstSize")?);
     // As in codeQ, a limit without a burst is off, too.
@@ -353,6 +375,8 @@ const AUTH_PROVIDERS: [&str; 3] = ["static", "jwks", "multi"];
 struct AuthKeys {
     provider: &'static str,
     config: &'static str,
+    /// The service whose keys and name are taken where nothing sets them.
+    service: Option<&'static str>,
     jwks_url: &'static str,
     issuer: &'static str,
     audience: &'static str,
@@ -363,6 +387,7 @@ struct AuthKeys {
 const PRODUCERS: AuthKeys = AuthKeys {
     provider: "producerAuthProvider",
     config: "producerAuthConfig",
+    service: Some("identityServiceUrl"),
     jwks_url: "identityJwksUrl",
     issuer: "identityIssuer",
     audience: "identityAudience",
@@ -372,6 +397,7 @@ const PRODUCERS: AuthKeys = AuthKeys {
 const WORKERS: AuthKeys = AuthKeys {
     provider: "workerAuthProvider",
     config: "workerAuthConfig",
+    service: None,
     jwks_url: "workerJwksUrl",
     issuer: "workerIssuer",
     audience: "workerAudience",

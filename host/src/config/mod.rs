@@ -11,6 +11,7 @@ mod keys;
 mod settings;
 mod show;
 mod source;
+mod tenants;
 
 use std::{
     collections::BTreeMap,
@@ -31,6 +32,8 @@ pub use settings::{
 pub use show::{Entry, Shown};
 pub use source::Origin;
 pub(crate) use source::expand_text;
+#[cfg(test)]
+pub(crate) use tenants::tokens_of_no_tenant;
 
 /// The effective configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,6 +143,9 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// Where each value came from, for showing.
     pub shown: Shown,
+    /// The places in the plugin's configuration, as JSON pointers, of what was written as one
+    /// variable and nothing else.
+    references: Vec<String>,
 }
 
 /// The file that is read when none is named.
@@ -178,7 +184,11 @@ impl Config {
         match config {
             Some(config) if problems.is_empty() => {
                 let shown = Shown::new(&values, &config);
-                Ok(Loaded { config, warnings: values.warnings, shown })
+                let plugin = values.set.get("persistenceConfig");
+                let references = plugin.map(|set| set.references.clone()).unwrap_or_default();
+                let mut warnings = values.warnings.clone();
+                warnings.extend(config.tokens_of_no_tenant(&values));
+                Ok(Loaded { config, warnings, shown, references })
             }
             _ => Err(ConfigError { problems }),
         }
@@ -194,9 +204,58 @@ impl Config {
         }
     }
 
+    fn tokens_of_no_tenant(&self, values: &source::Values) -> Vec<Problem> {
+        let configured =
+            [("producerAuthConfig", &self.producer_auth), ("workerAuthConfig", &self.worker_auth)];
+        let configured =
+            configured.into_iter().filter_map(|(key, auth)| Some((key, auth.as_ref()?)));
+        let problems = configured.flat_map(|(key, auth)| {
+            let place = values.place(key);
+            let messages = tenants::tokens_of_no_tenant(auth).into_iter();
+            messages.map(move |message| Problem { place: place.clone(), message })
+        });
+        problems.collect()
+    }
+
     /// Whether callers have to show who they are.
     pub fn has_auth(&self) -> bool {
         self.producer_auth.is_some() || self.worker_auth.is_some()
+    }
+}
+
+impl Loaded {
+    /// Whether [`Loaded::fit`] has something to do.
+    pub fn has_references(&self) -> bool {
+        !self.references.is_empty()
+    }
+
+    /// Reads what was written as one variable as YAML would read its value, where the plugin's
+    /// schema takes no text: `db: ${REDIS_DB}` is a number.
+    pub fn fit(&mut self, schema: &Value) {
+        for at in &self.references {
+            let Some(value) = self.config.persistence_config.pointer_mut(at) else { continue };
+            let Some(read) =
+                value.as_str().filter(|_| takes_no_text(schema, at)).and_then(source::scalar)
+            else {
+                continue;
+            };
+            self.shown.replace(at, value, &read);
+            *value = read;
+        }
+    }
+}
+
+/// Whether the schema says what a place in a configuration takes, and that is no text.
+fn takes_no_text(schema: &Value, at: &str) -> bool {
+    let below = at.split('/').skip(1).map(|name| name.replace("~1", "/").replace("~0", "~"));
+    let at_place = below.fold(schema, |schema, name| match &schema["items"] {
+        Value::Null => &schema["properties"][name],
+        items => items,
+    });
+    match &at_place["type"] {
+        Value::String(kind) => kind != "string",
+        Value::Array(kinds) => !kinds.contains(&Value::from("string")),
+        _ => false,
     }
 }
 

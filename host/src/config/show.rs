@@ -58,6 +58,16 @@ impl Shown {
 }
 
 impl Shown {
+    /// Replaces a value of the plugin's configuration, unless it is masked.
+    pub(super) fn replace(&mut self, at: &str, old: &Value, new: &Value) {
+        let settings = self.entries.iter_mut().filter(|entry| entry.name == "persistenceConfig");
+        for value in settings.filter_map(|entry| entry.value.pointer_mut(at)) {
+            if value == old {
+                *value = new.clone();
+            }
+        }
+    }
+
     /// Masks what the plugin's schema calls secret: its settings with `"writeOnly": true`.
     pub(crate) fn mask_secrets_of(&mut self, schema: &Value) {
         let settings = self.entries.iter_mut().filter(|entry| entry.name == "persistenceConfig");
@@ -72,8 +82,8 @@ impl Shown {
 /// A default in the form in which a file would set it; nothing if it depends.
 fn default_of(key: &Key) -> Value {
     match &key.kind {
-        Kind::Choice(choices) if !choices().contains(&key.default) => Value::Null,
-        Kind::Text | Kind::Secret | Kind::Choice(_) => key.default.into(),
+        Kind::Leniently(choices, _) if !choices().contains(&key.default) => Value::Null,
+        Kind::Text | Kind::Secret | Kind::Choice(_) | Kind::Leniently(..) => key.default.into(),
         _ => serde_json::from_str(key.default).unwrap_or_default(),
     }
 }

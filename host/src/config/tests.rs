@@ -25,6 +25,12 @@ fn problems(text: &str, environment: &[(&str, &str)]) -> String {
     load(text, environment).unwrap_err().to_string()
 }
 
+/// What a configuration that can be used is warned of, in one text.
+fn warnings(text: &str, environment: &[(&str, &str)]) -> String {
+    let warnings = load(text, environment).unwrap().warnings;
+    warnings.iter().map(|warning| format!("{warning}\n")).collect()
+}
+
 #[test]
 fn without_any_setting_it_is_redis_on_localhost_for_this_machine_only() {
     let config = config("", &[]);
@@ -87,6 +93,13 @@ fn a_variable_that_is_not_set_is_named_with_its_place() {
 }
 
 #[test]
+fn a_variable_that_does_not_end_is_told_without_what_is_around_it() {
+    let problems = problems("redisPassword: \"s3cret${X\"", &[]);
+    assert!(problems.contains("`redisPassword`: has a `${` without its `}`"), "{problems}");
+    assert!(!problems.contains("s3cret"), "{problems}");
+}
+
+#[test]
 fn an_unknown_key_is_named_with_the_nearest_known_one() {
     let problems = problems("persistanceProvider: redis\nfoobarbaz: 1", &[]);
     assert!(
@@ -98,10 +111,92 @@ fn an_unknown_key_is_named_with_the_nearest_known_one() {
 
 #[test]
 fn features_of_codeq_that_this_host_lacks_are_warnings() {
-    let file = "raft: {}\ncluster: {}\nsharding: {}\nidentityServiceUrl: x";
+    let file = "raft: {}\ncluster: {}\nsharding: {}\nidentityServiceApiKey: x\n\
+                workerStreamAddr: ':9091'\nproducerStreamAddr: ':9092'";
     let loaded = load(file, &[]).unwrap();
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
-    assert_eq!(warnings.len(), 4, "{warnings:?}");
+    assert_eq!(warnings.len(), 6, "{warnings:?}");
+}
+
+#[test]
+fn variables_of_such_features_are_warnings_too() {
+    let environment = [
+        ("WORKER_STREAM_ADDR", ":9091"),
+        ("PRODUCER_STREAM_ADDR", ""),
+        ("RAFT_ENABLED", "true"),
+        ("RAFT_PEERS", "a=b:1"),
+        ("CLUSTER_NAME", "of somebody else"),
+    ];
+    let warnings = warnings("", &environment);
+    for variable in ["WORKER_STREAM_ADDR", "RAFT_ENABLED", "RAFT_PEERS"] {
+        let said = format!("environment variable {variable}: has no effect");
+        assert!(warnings.contains(&said), "{warnings}");
+    }
+    assert_eq!(warnings.lines().count(), 3, "{warnings}");
+}
+
+#[test]
+fn where_codeq_takes_its_default_for_zero_so_does_this_host_and_says_so() {
+    let file = "defaultLeaseSeconds: 0\nrequeueInspectLimit: -1\nmaxAttemptsDefault: 0\n\
+                backoffBaseSeconds: -1\nbackoffMaxSeconds: 0\nallowedClockSkewSeconds: -1\n\
+                subscriptionMinIntervalSeconds: -1\nsubscriptionCleanupIntervalSeconds: 0\n\
+                resultWebhookMaxAttempts: '0'\nresultWebhookBaseBackoffSeconds: -1\n\
+                resultWebhookMaxBackoffSeconds: 0\ntracingSampleRatio: 100";
+    let (zeros, none) = (config(file, &[]), config("", &[]));
+    assert_eq!(zeros, none);
+    let warnings = warnings(file, &[]);
+    assert_eq!(warnings.lines().count(), 12, "{warnings}");
+    assert!(
+        warnings.contains("`defaultLeaseSeconds`: is `0`, for which the default 300 is taken"),
+        "{warnings}"
+    );
+}
+
+#[test]
+fn only_the_zero_that_is_in_effect_is_told() {
+    assert_eq!(warnings("maxAttemptsDefault: 0", &[("MAX_ATTEMPTS_DEFAULT", "7")]), "");
+    let loaded = load("maxAttemptsDefault: 7", &[("MAX_ATTEMPTS_DEFAULT", "0")]).unwrap();
+    assert_eq!(loaded.config.rules.max_attempts, 5, "as in codeQ, the environment wins");
+    assert!(loaded.warnings[0].place.contains("MAX_ATTEMPTS_DEFAULT"), "{:?}", loaded.warnings);
+}
+
+#[test]
+fn no_pause_at_all_can_be_said() {
+    let file = "backoffBaseSeconds: none\nsubscriptionMinIntervalSeconds: none\n\
+                resultWebhookBaseBackoffSeconds: none\nallowedClockSkewSeconds: none\n\
+                workerJwksUrl: https://id/keys\nworkerIssuer: id";
+    let loaded = load(file, &[]).unwrap();
+    assert_eq!(loaded.config.rules.backoff.base, Millis::from_secs(0));
+    let webhooks = &loaded.config.webhooks;
+    assert!(webhooks.subscription_min_interval.is_zero() && webhooks.result_base_backoff.is_zero());
+    assert_eq!(loaded.config.worker_auth.as_ref().unwrap().config["clockSkew"], "0s");
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    let said = problems("backoffBaseSeconds: soon\ndefaultLeaseSeconds: none", &[]);
+    assert!(said.contains("not none, or a whole number up to"), "{said}");
+    assert!(said.contains("`defaultLeaseSeconds`: is `\"none\"`"), "{said}");
+}
+
+#[test]
+fn a_level_or_a_format_that_codeq_does_not_know_is_what_it_is_there() {
+    let loaded = load("logLevel: inf\nlogFormat: xml", &[]).unwrap();
+    assert_eq!(loaded.config.log_level, tracing::Level::INFO);
+    assert_eq!(loaded.config.log_format, Some(LogFormat::Json));
+    let said = warnings("logLevel: inf\nlogFormat: xml", &[]);
+    assert!(said.contains("did you mean info?; info is taken, as in codeQ"), "{said}");
+    assert!(said.contains("`logFormat`: is `\"xml\"`, which is not one of text, json"), "{said}");
+    for level in ["warning", " Warn "] {
+        let loaded = load("", &[("LOG_LEVEL", level)]).unwrap();
+        assert_eq!(loaded.config.log_level, tracing::Level::WARN);
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    }
+}
+
+#[test]
+fn dev_is_dev_however_it_is_written() {
+    assert_eq!(config("env: ' Dev '", &[]).env, "dev");
+    assert_eq!(config("", &[("ENV", "DEV")]).env, "dev");
+    assert_eq!(config("env: ' Prod'", &[]).env, "Prod");
+    assert_ne!(config("env: ' '", &[]).env, "dev");
 }
 
 #[test]
@@ -133,12 +228,10 @@ fn a_certificate_without_its_key_and_a_url_that_is_none_are_errors() {
 #[test]
 fn every_problem_is_reported_with_its_value_and_what_would_be_right() {
     let environment = [("MAX_ATTEMPTS_DEFAULT", "many"), ("PERSISTENCE_CONFIG", "{addr")];
-    let file =
-        "port: 70000\nlogLevel: inf\ntimezone: Mars/Olympus\nbackoffPolicy: exponental\nbind: here";
+    let file = "port: 70000\ntimezone: Mars/Olympus\nbackoffPolicy: exponental\nbind: here";
     let problems = problems(file, &environment);
     for part in [
         "`port`: is `70000`, which is not a whole number from 0 to 65535",
-        "did you mean info?",
         "`Mars/Olympus`, which is not an IANA time zone",
         "did you mean exponential?",
         "`here`, which is not an IP address",
@@ -163,6 +256,125 @@ fn an_auth_provider_that_is_not_there_keeps_the_host_from_starting() {
     assert!(problems("workerAuthProvider: magic").contains("`magic`, which is no auth provider"));
     assert!(problems("workerAuthConfig: {token: t}").contains("set workerAuthProvider"));
     assert!(problems("workerAuthProvider: static\nworkerAuthConfig: 7").contains("or a list"));
+}
+
+#[test]
+fn a_mapping_may_be_written_as_json_in_a_text() {
+    let file = "producerAuthProvider: static\n\
+                producerAuthConfig: '{\"token\": \"${TOKEN}\", \"subject\": \"ann\"}'\n\
+                workerAuthProvider: multi\n\
+                workerAuthConfig: {providers: [{type: static, config: ' [\"one\", \"two\"]'}]}\n\
+                persistenceConfig: '{\"addr\": \"kv:7000\"}'\n\
+                rateLimit: '{\"worker\": {\"requestsPerMinute\": 60, \"burstSize\": 5}}'";
+    // What a variable holds does not end the text that it stands in.
+    let config = config(file, &[("TOKEN", r#"a"b"#)]);
+    let producers = config.producer_auth.unwrap().config;
+    assert_eq!(producers, json!({ "token": "a\"b", "subject": "ann" }));
+    let workers = config.worker_auth.unwrap().config;
+    assert_eq!(workers["providers"][0]["config"], json!(["one", "two"]));
+    assert_eq!(config.persistence_config, json!({ "addr": "kv:7000" }));
+    assert!(config.rate_limits.worker.is_some());
+    let whole = "workerAuthProvider: static\nworkerAuthConfig: ${AUTH}";
+    let whole = load(whole, &[("AUTH", r#"{"token": "s3cret"}"#)]).unwrap().config;
+    assert_eq!(whole.worker_auth.unwrap().config, json!({ "token": "s3cret" }));
+}
+
+#[test]
+fn a_text_that_begins_like_json_is_no_token() {
+    for text in ["{\"token\": \"s3cret\"", "{token: s3cret}", " [s3cret", "{\"s3cret\"}"] {
+        let quoted = json!(text);
+        let file = format!("producerAuthProvider: static\nproducerAuthConfig: {quoted}");
+        let nested = format!(
+            "producerAuthProvider: multi\n\
+             producerAuthConfig: {{providers: [{{type: static, config: {quoted}}}]}}"
+        );
+        let environment = [("PRODUCER_AUTH_PROVIDER", "static"), ("PRODUCER_AUTH_CONFIG", text)];
+        for said in [problems(&file, &[]), problems(&nested, &[]), problems("", &environment)] {
+            assert!(said.contains("`producerAuthConfig`"), "{said}");
+            assert!(said.contains("begins like JSON but is none"), "{said}");
+            assert!(!said.contains("s3cret"), "{said}");
+        }
+    }
+    let said = problems("persistenceConfig: '{addr'", &[]);
+    assert!(said.contains("`persistenceConfig`: is a text that begins like JSON"), "{said}");
+}
+
+#[test]
+fn a_token_of_no_tenant_is_a_warning_that_names_the_remedy() {
+    let entries = "[{token: s3cret, subject: Ann@example.org}, {token: t, subject: bob}, plain, \
+                   {token: u, subject: Eve, raw: {tenantId: acme}}, {token: v, raw: {tid: 7}}]";
+    let file = format!("workerAuthProvider: static\nworkerAuthConfig: {entries}");
+    let nested = format!(
+        "workerAuthProvider: multi\n\
+         workerAuthConfig: {{providers: [{{type: static, config: {{tokens: {entries}}}}}]}}"
+    );
+    for file in [file, nested] {
+        let warnings = warnings(&file, &[]);
+        assert_eq!(warnings.lines().count(), 2, "{warnings}");
+        assert!(
+            warnings.contains("`workerAuthConfig`: the token of `Ann@example.org`"),
+            "{warnings}"
+        );
+        assert!(warnings.contains("`raw: { tenantId: … }`"), "{warnings}");
+        assert!(!warnings.contains("s3cret"), "{warnings}");
+    }
+}
+
+#[test]
+fn a_variable_alone_is_what_the_schema_takes() {
+    let schema = json!({ "properties": {
+        "db": { "type": "integer" },
+        "tls": { "type": ["boolean", "null"] },
+        "password": { "type": "string" },
+        "any": { "type": ["string", "integer"] },
+        "pool": { "properties": { "a/b": { "type": "number" } } },
+        "ports": { "type": "array", "items": { "type": "integer" } },
+    }});
+    let file = "persistenceConfig:\n  db: ${NUMBER}\n  tls: \"${SWITCH}\"\n  password: ${NUMBER}\n  \
+                any: ${NUMBER}\n  other: ${NUMBER}\n  pool: {a/b: \"${RATIO}\"}\n  \
+                ports: [\"${NUMBER}\", \"1${NUMBER}\", \"2\", \"${TEXT}\"]\n";
+    let environment = [("NUMBER", "3"), ("SWITCH", "true"), ("RATIO", "0.5"), ("TEXT", "x")];
+    let mut loaded = load(file, &environment).unwrap();
+    assert!(loaded.has_references());
+    loaded.fit(&schema);
+    let expected = json!({
+        "addr": "localhost:6379", "db": 3, "tls": true, "password": "3", "any": "3", "other": "3",
+        "pool": { "a/b": 0.5 }, "ports": [3, "13", "2", "x"],
+    });
+    assert_eq!(loaded.config.persistence_config, expected);
+    let mut shown = loaded.shown.entries.into_iter();
+    let shown = shown.find(|entry| entry.name == "persistenceConfig").unwrap().value;
+    assert_eq!((&shown["db"], &shown["password"]), (&json!(3), &json!("******")));
+    // What the environment sets as a whole is JSON as it stands.
+    let environment = [("NUMBER", "3"), ("PERSISTENCE_CONFIG", r#"{"db": "3"}"#)];
+    assert!(
+        !load("persistenceConfig: {db: \"${NUMBER}\"}", &environment).unwrap().has_references()
+    );
+}
+
+#[test]
+fn the_identity_service_is_an_issuer_as_in_codeq_and_never_nobody() {
+    let service = "identityServiceUrl: https://id.example.org/\nidentityAudience: queue";
+    let expected = json!({
+        "jwksUrl": "https://id.example.org/v1/.well-known/jwks.json",
+        "issuer": "https://id.example.org", "audience": "queue", "clockSkew": "60s",
+    });
+    let derived = config(service, &[]);
+    assert!(derived.producer_auth == Some(AuthProvider { name: "jwks".into(), config: expected }));
+    assert_eq!(derived.bind.to_string(), "0.0.0.0");
+    let keys = config(&format!("{service}\nidentityJwksUrl: https://keys"), &[]);
+    let keys = keys.producer_auth.unwrap().config;
+    assert_eq!(
+        (&keys["jwksUrl"], &keys["issuer"]),
+        (&json!("https://keys"), &json!("https://id.example.org"))
+    );
+
+    let open = problems("identityServiceUrl: https://id.example.org", &[]);
+    assert!(open.contains("`identityServiceUrl`: is set without `identityAudience`"), "{open}");
+    let open = problems("", &[("IDENTITY_SERVICE_URL", "https://id.example.org")]);
+    assert!(open.contains("variable IDENTITY_SERVICE_URL"), "{open}");
+    let other = "producerAuthProvider: static\nproducerAuthConfig: token\nidentityServiceUrl: x";
+    assert_eq!(config(other, &[]).producer_auth.unwrap().name, "static");
 }
 
 #[test]

@@ -135,6 +135,37 @@ fn a_configuration_is_checked_together_with_its_plugin() {
 }
 
 #[test]
+fn a_setting_of_a_plugin_may_be_a_number_in_a_variable() {
+    let dir = plugin_dir(&["redis"]);
+    let file = dir.path().join("codeq.yml");
+    let yaml =
+        "persistenceConfig:\n  db: ${REDIS_DB}\n  tls: \"${REDIS_TLS}\"\n  password: ${SECRET}\n";
+    fs::write(&file, yaml).unwrap();
+    let check = |db| {
+        let env = [("REDIS_DB", db), ("REDIS_TLS", "true"), ("SECRET", "1234")];
+        let args = ["config", "check", "--config", file.to_str().unwrap()];
+        Host::run(dir.path(), &args, &env)
+    };
+    let good = check("3");
+    assert!(good.status.success(), "{}", err(&good));
+    let wrong = check("three");
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(err(&wrong).contains("persistenceConfig.db"), "{}", err(&wrong));
+}
+
+#[test]
+fn a_token_of_no_tenant_is_told_before_anybody_uses_it() {
+    let tokens = r#"{"token": "s3cret", "subject": "Ann@example.org"}"#;
+    let env = [MEMORY, ("WORKER_AUTH_PROVIDER", "static"), ("WORKER_AUTH_CONFIG", tokens)];
+    let output = run(&["config", "check"], &env);
+    assert!(output.status.success(), "{}", err(&output));
+    for part in ["warning", "`workerAuthConfig`", "`Ann@example.org`", "raw: { tenantId: … }"] {
+        assert!(err(&output).contains(part), "{part} is not in {}", err(&output));
+    }
+    assert!(!err(&output).contains("s3cret"), "{}", err(&output));
+}
+
+#[test]
 fn an_unknown_provider_is_a_wrong_configuration() {
     let output = run(&["serve"], &[("PERSISTENCE_PROVIDER", "memroy")]);
     assert_eq!(output.status.code(), Some(2));
@@ -302,18 +333,53 @@ fn nothing_is_coloured_in_a_pipe() {
 }
 
 #[test]
+fn a_codeq_server_s_file_is_taken_as_it_stands() {
+    let dir = plugin_dir(&["memory"]);
+    let file = dir.path().join("codeq.yml");
+    let yaml = "\
+        env: Production\n\
+        logLevel: warning\n\
+        logFormat: logfmt\n\
+        persistenceProvider: memory\n\
+        persistenceConfig: '{}'\n\
+        identityServiceUrl: https://id.example.org\n\
+        identityAudience: queue\n\
+        workerAuthProvider: static\n\
+        workerAuthConfig: '{\"token\": \"s3cret\", \"subject\": \"worker-1\"}'\n\
+        workerStreamAddr: ':9091'\n\
+        maxAttemptsDefault: 0\n\
+        rateLimit: {producer: {requestsPerMinute: -1, burstSize: 0}}\n\
+        sharding: {enabled: false}\n";
+    fs::write(&file, yaml).unwrap();
+    let args = ["config", "check", "--config", file.to_str().unwrap()];
+    let output = Host::run(dir.path(), &args, &[]);
+    assert!(output.status.success(), "{}", err(&output));
+    for part in ["`workerStreamAddr`: has no effect", "the default 5 is taken", "json is taken"] {
+        assert!(err(&output).contains(part), "{part} is not in {}", err(&output));
+    }
+    assert!(out(&output).contains("0.0.0.0:8080"), "{}", out(&output));
+}
+
+#[test]
 fn a_codeq_server_s_configuration_is_carried_over() {
     let dir = tempfile::TempDir::new().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let (theirs, ours) = (path("theirs.yml"), path("ours.yml"));
-    let yaml = "port: 9000\npersistenceProvider: memory\nidentityServiceUrl: https://id.example.org\n\
+    let yaml = "port: 9000\npersistenceProvider: memory\nworkerStreamAddr: ':9091'\n\
                 colour: red\ndefaultLeaseSeconds: 0\n";
     fs::write(&theirs, yaml).unwrap();
     let secret = ("WEBHOOK_HMAC_SECRET", "hunter2");
     let output = run(&["config", "import", &theirs, "--output", &ours], &[secret]);
     let said = err(&output);
     assert_eq!(output.status.code(), Some(1), "producers lost their provider: {said}");
-    for part in ["https://id.example.org", "`colour`", "`defaultLeaseSeconds`: is 0", "timezone"] {
+    for part in [
+        "`producerAuthProvider`",
+        "`workerStreamAddr`",
+        "`colour`",
+        "`defaultLeaseSeconds`: is 0",
+        "timezone",
+        "`webhookAllowPrivate`: is not set",
+    ] {
         assert!(said.contains(part), "{part} is not in\n{said}");
     }
     let written = fs::read_to_string(&ours).unwrap();

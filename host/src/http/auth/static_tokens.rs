@@ -62,6 +62,11 @@ impl StaticTokens {
 
     fn add_entry(&mut self, entry: &Value) -> Result<(), String> {
         let (token, claims) = match entry {
+            // No token can have these; shown to be one, it would let nobody in, or somebody who
+            // knows the configuration.
+            Value::String(token) if token.trim_start().starts_with(['{', '[']) => {
+                return Err("begins like JSON: write a mapping with a `token` instead".into());
+            }
             // Just the token: its bearer may do all that a worker may.
             Value::String(token) => (token.clone(), Claims::default().as_worker()),
             Value::Object(_) => {
@@ -114,6 +119,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::config::{AuthProvider, tokens_of_no_tenant};
 
     fn tokens(config: &Value) -> Result<StaticTokens, String> {
         let mut tokens = StaticTokens::default();
@@ -144,6 +150,8 @@ mod tests {
             (json!(["s3cret", { "token": " s3cret " }]), "there twice"),
             (json!([["s3cret", "me"]]), "at token 1: must be a token"),
             (json!([73]), "must be a token"),
+            (json!(r#"{"token":"s3cret"}"#), "begins like JSON"),
+            (json!(["[\"s3cret\"]"]), "at token 1: begins like JSON"),
             (json!({ "token": 73, "subject": "s" }), "put it in quotes"),
             (json!({ "token": "s3cret", "scope": "x" }), "unknown field `scope`"),
             (json!(long), "more than 16384 bytes"),
@@ -151,6 +159,29 @@ mod tests {
             let problem = tokens(&config).unwrap_err();
             assert!(problem.contains(told), "{problem}");
             assert!(!problem.contains("s3cret") && !problem.contains("73"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_start_warns_of_just_the_tokens_that_requests_are_refused_with() {
+        for subject in ["ann", "", "Ann", "ann@example.org", "a", "7up", "a-1", &"a".repeat(64)] {
+            for raw in [
+                json!({}),
+                json!({ "email": "x" }),
+                json!({ "tenantId": "acme" }),
+                json!({ "tid": "acme", "organization_id": " acme " }),
+                json!({ "tid": "acme", "tenant_id": "globex" }),
+                json!({ "organizationId": "Acme" }),
+                json!({ "tid": null }),
+            ] {
+                let config = json!({ "token": "token", "subject": subject, "raw": raw });
+                let told = tokens_of_no_tenant(&AuthProvider {
+                    name: "static".into(),
+                    config: config.clone(),
+                });
+                let refused = tokens(&config).unwrap().get("token").unwrap().tenant().is_err();
+                assert_eq!(!told.is_empty(), refused, "{config}");
+            }
         }
     }
 }
