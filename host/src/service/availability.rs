@@ -59,7 +59,7 @@ struct Look {
 #[derive(Default)]
 struct Plans {
     in_order: BTreeSet<(Moment, Look)>,
-    by_look: HashMap<Look, Moment>,
+    by_look: HashMap<Look, Planned>,
     /// Queues without subscribers, by hash, until when.
     quiet: HashMap<u64, Quiet>,
     /// Counts subscriptions that were made here.
@@ -67,6 +67,13 @@ struct Plans {
     /// When subscribers were told by this host.
     told: HashMap<Text, Moment>,
     overflowed: bool,
+}
+
+/// When a look happens.
+struct Planned {
+    at: Moment,
+    /// The command, as the task spells it that the look is for.
+    spelled: Text,
 }
 
 struct Quiet {
@@ -165,7 +172,7 @@ impl Availability {
             }
         }
         let queue = Queue { tenant_id: tenant.into(), command: Text::from(&*name) };
-        plans.plan(Look { queue, party: None }, at);
+        plans.plan(Look { queue, party: None }, at, &command.into());
         drop(plans);
         self.planned.notify_one();
     }
@@ -176,15 +183,19 @@ impl Availability {
         let mut plans = self.lock();
         plans.generation += 1;
         plans.quiet.clear();
-        let waiting: Vec<Look> =
-            plans.by_look.keys().filter(|look| look.party.is_none()).cloned().collect();
-        waiting.into_iter().for_each(|look| plans.plan(look, now));
+        let waiting: Vec<(Look, Text)> = plans
+            .by_look
+            .iter()
+            .filter(|(look, _)| look.party.is_none())
+            .map(|(look, planned)| (look.clone(), planned.spelled.clone()))
+            .collect();
+        waiting.into_iter().for_each(|(look, spelled)| plans.plan(look, now, &spelled));
         drop(plans);
         self.planned.notify_one();
     }
 
-    fn plan(&self, look: Look, at: Moment) {
-        self.lock().plan(look, at);
+    fn plan(&self, look: Look, at: Moment, spelled: &Text) {
+        self.lock().plan(look, at, spelled);
         self.planned.notify_one();
     }
 
@@ -211,15 +222,15 @@ impl Availability {
         self.lock().generation
     }
 
-    /// The next look whose time has come, else when the next one comes.
-    fn next(&self) -> Result<Look, Option<Moment>> {
+    /// The next look whose time has come and how its command is spelled, else when the next one comes.
+    fn next(&self) -> Result<(Look, Text), Option<Moment>> {
         let mut plans = self.lock();
         match plans.in_order.first() {
             Some((at, _)) if *at > Moment::now() => Err(Some(*at)),
             Some(_) => {
                 let (_, look) = plans.in_order.pop_first().ok_or(None)?;
-                plans.by_look.remove(&look);
-                Ok(look)
+                let planned = plans.by_look.remove(&look).ok_or(None)?;
+                Ok((look, planned.spelled))
             }
             None => Err(None),
         }
@@ -233,13 +244,11 @@ impl Availability {
         plans.told.insert(subscription.id.clone(), Moment::now());
     }
 
-    /// How long until a subscriber may be told who may not be now.
-    fn until_allowed(&self, subscription: &Subscription) -> Duration {
-        let interval = interval_of(subscription);
-        // Another host may have told him; then it is no longer than the interval.
-        let told = self.lock().told.get(&subscription.id).copied();
-        let left = told.map(|told| (told + interval).saturating_duration_since(Moment::now()));
-        left.filter(|left| !left.is_zero()).unwrap_or(interval) + SLACK
+    /// How long until a subscriber may be told whom this host told too short a while ago.
+    fn too_early(&self, subscription: &Subscription) -> Option<Duration> {
+        let told = self.lock().told.get(&subscription.id).copied()?;
+        let left = (told + interval_of(subscription)).saturating_duration_since(Moment::now());
+        (!left.is_zero()).then_some(left + SLACK)
     }
 
     fn lock(&self) -> MutexGuard<'_, Plans> {
@@ -249,19 +258,19 @@ impl Availability {
 
 impl Plans {
     /// Plans a look, no later than it is planned already.
-    fn plan(&mut self, look: Look, at: Moment) {
-        match self.by_look.get(&look).copied() {
-            Some(planned) if planned <= at => {}
+    fn plan(&mut self, look: Look, at: Moment, spelled: &Text) {
+        let room = MOST_PLANNED.saturating_sub(self.by_look.len());
+        match self.by_look.get_mut(&look) {
+            Some(planned) if planned.at <= at => {}
             Some(planned) => {
-                self.by_look.insert(look.clone(), at);
-                let mut entry = (planned, look);
+                let mut entry = (std::mem::replace(&mut planned.at, at), look);
                 self.in_order.remove(&entry);
                 entry.0 = at;
                 self.in_order.insert(entry);
             }
-            None if self.by_look.len() < MOST_PLANNED => {
+            None if room > 0 => {
                 self.overflowed = false;
-                self.by_look.insert(look.clone(), at);
+                self.by_look.insert(look.clone(), Planned { at, spelled: spelled.clone() });
                 self.in_order.insert((at, look));
             }
             None => {
@@ -295,10 +304,10 @@ async fn run(service: &Arc<Service>) {
     loop {
         let Ok(permit) = Arc::clone(&looks).acquire_owned().await else { return };
         match service.availability.next() {
-            Ok(look) => {
+            Ok((look, spelled)) => {
                 let service = Arc::clone(service);
                 tokio::spawn(async move {
-                    service.look(look).await;
+                    service.look(look, spelled).await;
                     drop(permit);
                 });
             }
@@ -318,14 +327,14 @@ async fn run(service: &Arc<Service>) {
 }
 
 impl Service {
-    async fn look(self: &Arc<Self>, look: Look) {
-        if let Err(error) = self.try_look(&look).await {
+    async fn look(self: &Arc<Self>, look: Look, spelled: Text) {
+        if let Err(error) = self.try_look(&look, &spelled).await {
             tracing::debug!(%error, command = look.queue.command.as_str(), "cannot look who wants to be told");
-            self.availability.plan(look, Moment::now() + SOON);
+            self.availability.plan(look, Moment::now() + SOON, &spelled);
         }
     }
 
-    async fn try_look(self: &Arc<Self>, look: &Look) -> Result<(), ServiceError> {
+    async fn try_look(self: &Arc<Self>, look: &Look, spelled: &Text) -> Result<(), ServiceError> {
         let Queue { tenant_id, command } = &look.queue;
         let generation = self.availability.generation();
         let by = ByCommand { tenant_id: tenant_id.clone(), command: command.clone() };
@@ -341,7 +350,7 @@ impl Service {
         let wanted = |party: &Party| look.party.as_ref().is_none_or(|wanted| *wanted == party.name);
         for party in parties(subscribers, command).into_iter().filter(wanted) {
             let name = party.name.clone();
-            let wait = match self.tell_one_of(party, &look.queue, depth).await {
+            let wait = match self.tell_one_of(party, &look.queue, spelled, depth).await {
                 Ok(None) => continue,
                 Ok(Some(wait)) => wait,
                 Err(error) => {
@@ -350,7 +359,7 @@ impl Service {
                 }
             };
             let again = Look { queue: look.queue.clone(), party: Some(name) };
-            self.availability.plan(again, Moment::now() + wait);
+            self.availability.plan(again, Moment::now() + wait, spelled);
         }
         Ok(())
     }
@@ -360,6 +369,7 @@ impl Service {
         self: &Arc<Self>,
         mut party: Party,
         queue: &Queue,
+        spelled: &Text,
         depth: u64,
     ) -> Result<Option<Duration>, ServiceError> {
         if party.mode == DeliveryMode::Group && party.members.len() > 1 {
@@ -374,7 +384,7 @@ impl Service {
         }
         let mut wait: Option<Duration> = None;
         for member in party.members {
-            match self.tell(member, &party.name, queue, depth).await? {
+            match self.tell(member, &party.name, queue, spelled, depth).await? {
                 None => return Ok(None),
                 Some(until) => wait = Some(wait.map_or(until, |wait| wait.min(until))),
             }
@@ -388,9 +398,14 @@ impl Service {
         subscription: Boxed<Subscription>,
         party: &Text,
         queue: &Queue,
+        spelled: &Text,
         depth: u64,
     ) -> Result<Option<Duration>, ServiceError> {
         let availability = &self.availability;
+        // The store knows it, too, but would be asked by every look.
+        if let Some(wait) = availability.too_early(&subscription) {
+            return Ok(Some(wait));
+        }
         let target = match availability.client.target(&subscription.callback_url) {
             Ok(target) => target,
             Err(error) => {
@@ -407,7 +422,8 @@ impl Service {
             min_interval: Millis::from_secs(subscription.min_interval_seconds.into()),
         };
         if !self.one(self.store.allow_notify(Batch::One(ask)).await?)? {
-            return Ok(Some(availability.until_allowed(&subscription)));
+            // Another host told him, at most an interval ago.
+            return Ok(Some(interval_of(&subscription) + SLACK));
         }
         availability.told(&subscription);
         if let Err(wait) = availability.limiter.check(&subscription.callback_url) {
@@ -415,8 +431,10 @@ impl Service {
             return Ok(Some(wait.0.max(interval_of(&subscription)) + SLACK));
         }
         let look = Look { queue: queue.clone(), party: Some(party.clone()) };
-        let service = Arc::clone(self);
-        tokio::spawn(async move { service.notify(subscription, target, place, look, depth).await });
+        let (service, spelled) = (Arc::clone(self), spelled.clone());
+        let notify =
+            async move { service.notify(subscription, target, place, look, spelled, depth).await };
+        tokio::spawn(notify);
         Ok(None)
     }
 
@@ -426,13 +444,13 @@ impl Service {
         target: Target,
         place: Place,
         look: Look,
+        spelled: Text,
         depth: u64,
     ) {
         let availability = &self.availability;
         // As the subscriber spells it, if he named it.
         let named = |event: &&Text| queue_name(event) == *look.queue.command;
-        let command =
-            subscription.event_types.iter().find(named).unwrap_or(&look.queue.command).clone();
+        let command = subscription.event_types.iter().find(named).unwrap_or(&spelled).clone();
         let notification_id = format!("ntf-{}", Uuid::new_v4());
         let mut called = Ok(());
         for (attempt, wait) in [(1, Duration::ZERO), (2, AT_ONCE_AGAIN)] {
@@ -478,7 +496,7 @@ impl Service {
                 "a subscriber could not be told"
             );
             let wait = AFTER_FAILURE.max(interval_of(&subscription) + SLACK);
-            availability.plan(look, Moment::now() + wait);
+            availability.plan(look, Moment::now() + wait, &spelled);
         }
     }
 }
@@ -552,16 +570,19 @@ mod tests {
         let mut plans = Plans::default();
         let now = Moment::now();
         let second = Duration::from_secs(1);
-        plans.plan(look("a"), now + 2 * second);
-        plans.plan(look("a"), now + second);
-        plans.plan(look("a"), now + 3 * second);
+        let spelled = Text::from("A");
+        plans.plan(look("a"), now + 2 * second, &spelled);
+        plans.plan(look("a"), now + second, &spelled);
+        plans.plan(look("a"), now + 3 * second, &spelled);
         assert_eq!(plans.in_order.iter().collect::<Vec<_>>(), [&(now + second, look("a"))]);
     }
 
     #[tokio::test]
     async fn no_more_looks_are_planned_than_there_is_room_for() {
         let mut plans = Plans::default();
-        (0..2 * MOST_PLANNED).for_each(|n| plans.plan(look(&n.to_string()), Moment::now()));
+        let spelled = Text::from("A");
+        (0..2 * MOST_PLANNED)
+            .for_each(|n| plans.plan(look(&n.to_string()), Moment::now(), &spelled));
         assert_eq!((plans.in_order.len(), plans.by_look.len()), (MOST_PLANNED, MOST_PLANNED));
     }
 

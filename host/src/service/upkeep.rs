@@ -6,6 +6,8 @@
 //! - *Retention* removes old tasks, and the files of results that nobody can ask for any more.
 //! - *Expiry* removes subscriptions that have run out.
 //! - *Events* tells waiting callers what happens through other hosts.
+//! - *Nudges* have those who wait look now and then, where others work on the same backend who tell
+//!   nobody, as codeQ itself does.
 
 use std::{
     sync::{
@@ -16,7 +18,11 @@ use std::{
 };
 
 use codeq_plugin::{Capability, Cleanup, ErrorKind, Event, Extensions, Instant, Millis, Optional};
-use tokio::{sync::Notify, task::JoinSet, time::sleep};
+use tokio::{
+    sync::{Mutex, Notify},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use super::Service;
 use crate::store::StoreError;
@@ -35,6 +41,10 @@ const LONGEST_SLEEP: Millis = Millis::from_secs(1);
 /// How long a step waits after a failure, the first time and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a stop waits for a repair.
+const REPAIR_GRACE: Duration = Duration::from_secs(3);
+/// How often the first in each line looks, where something may come in silently.
+const NUDGE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often retention runs, and how many tasks it removes at a time.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 const RETENTION_STEP: u32 = 1000;
@@ -43,11 +53,17 @@ const RETENTION_STEP: u32 = 1000;
 pub(super) struct Upkeep {
     planned: AtomicI64,
     sooner: Notify,
+    /// Held by the repair that goes on.
+    repairing: Mutex<()>,
 }
 
 impl Default for Upkeep {
     fn default() -> Upkeep {
-        Upkeep { planned: AtomicI64::new(i64::MAX), sooner: Notify::new() }
+        Upkeep {
+            planned: AtomicI64::new(i64::MAX),
+            sooner: Notify::new(),
+            repairing: Mutex::default(),
+        }
     }
 }
 
@@ -85,16 +101,36 @@ pub(super) fn spawn(service: &Arc<Service>) {
             let service = Arc::clone(&service);
             steps.spawn(async move { service.listen().await });
         }
+        if service.store.has(Capability::Shared) {
+            let service = Arc::clone(&service);
+            steps.spawn(async move { service.nudge().await });
+        }
         service.stopped().await;
         steps.shutdown().await;
     });
 }
 
 impl Service {
-    async fn repair(&self) {
+    async fn nudge(&self) {
+        loop {
+            sleep(NUDGE_INTERVAL).await;
+            self.claims.nudge();
+            self.readers.nudge();
+        }
+    }
+
+    async fn repair(self: &Arc<Self>) {
         let mut failures = Failures::new("repair");
         loop {
-            match self.repair_once().await {
+            let service = Arc::clone(self);
+            // In a task of its own, so that a stop does not come between the end of a task and the
+            // note of it.
+            let repair = tokio::spawn(async move {
+                let _repairing = service.upkeep.repairing.lock().await;
+                service.repair_once().await
+            });
+            let Ok(repaired) = repair.await else { return };
+            match repaired {
                 Ok(Repaired::Some) => {
                     failures.over();
                     tokio::task::yield_now().await;
@@ -105,6 +141,13 @@ impl Service {
                 }
                 Err(error) => sleep(failures.next(&error)).await,
             }
+        }
+    }
+
+    /// Waits for the repair that goes on, once the service is told to stop.
+    pub(super) async fn end_repair(&self) {
+        if timeout(REPAIR_GRACE, self.upkeep.repairing.lock()).await.is_err() {
+            tracing::warn!(limit = ?REPAIR_GRACE, "a repair does not end in time");
         }
     }
 

@@ -3,7 +3,9 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use std::{
+    collections::BTreeSet,
     net::TcpListener,
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -171,6 +173,72 @@ fn a_large_result_arrives_as_it_was_handed_in() {
         client.post(&format!("/tasks/{id}/result"), body.clone()).expect(200);
         assert_eq!(only(&receiver).json()["result"], body["result"]);
     });
+}
+
+#[test]
+fn a_result_that_cannot_be_read_now_is_sent_when_it_can_and_the_wait_is_no_attempt() {
+    let redis = Redis::start();
+    let config = and(config(), json!({ "resultWebhookMaxAttempts": 3 }));
+    let host = start_on("redis", Some(&redis), &config);
+    let client = host.client();
+    let (spoiler, mender) = (connect(&redis), connect(&redis));
+    let (spoiler, kept) = (Mutex::new(spoiler), Arc::new(Mutex::new(String::new())));
+    let keep = Arc::clone(&kept);
+    let receiver = Receiver::reacting(move |call, before| {
+        if before == 0 {
+            let id = call.json()["taskId"].as_str().unwrap().to_owned();
+            let mut spoiler = spoiler.lock().unwrap();
+            *keep.lock().unwrap() = result_in(&mut spoiler, &id);
+            set_result(&mut spoiler, &id, "{");
+        }
+        Reaction::Status(if before < 2 { 500 } else { 200 })
+    });
+    let id = create_and_claim(&client, task("render", &receiver));
+    let body = json!({ "status": "COMPLETED", "result": { "text": "x".repeat(20_000) } });
+    client.post(&format!("/tasks/{id}/result"), body.clone()).expect(200);
+    let is_unreadable = |line: &&String| line.contains("its result cannot be read");
+    host.wait_for(|log| log.iter().filter(is_unreadable).count() >= 2);
+    receiver.stays_at(1, Duration::ZERO);
+    let mut mender = mender;
+    set_result(&mut mender, &id, &kept.lock().unwrap());
+    // Two were left.
+    let received = receiver.wait_for(3);
+    assert!(received.iter().all(|call| call.json()["result"] == body["result"]));
+}
+
+#[test]
+fn a_callback_whose_result_was_removed_goes_without_it() {
+    let redis = Redis::start();
+    let host = start_on("redis", Some(&redis), &config());
+    let client = host.client();
+    let connection = Mutex::new(connect(&redis));
+    let receiver = Receiver::reacting(move |call, before| {
+        let mut connection = connection.lock().unwrap();
+        let id = call.json()["taskId"].as_str().unwrap().to_owned();
+        redis::cmd("HDEL").arg("codeq:results").arg(id).exec(&mut *connection).unwrap();
+        Reaction::Status(if before < 1 { 500 } else { 200 })
+    });
+    let id = create_and_claim(&client, task("render", &receiver));
+    let body = json!({ "status": "COMPLETED", "result": { "text": "x".repeat(20_000) } });
+    client.post(&format!("/tasks/{id}/result"), body.clone()).expect(200);
+    let received = receiver.wait_for(2);
+    assert_eq!(received[0].json()["result"], body["result"]);
+    let last = received[1].json();
+    assert_eq!((&last["status"], &last["result"]), (&json!("COMPLETED"), &Value::Null));
+}
+
+fn connect(redis: &Redis) -> redis::Connection {
+    let client = redis::Client::open(format!("redis://{}", redis.addr())).unwrap();
+    client.get_connection().unwrap()
+}
+
+/// A result as the backend has it.
+fn result_in(connection: &mut redis::Connection, id: &str) -> String {
+    redis::cmd("HGET").arg("codeq:results").arg(id).query(connection).unwrap()
+}
+
+fn set_result(connection: &mut redis::Connection, id: &str, record: &str) {
+    redis::cmd("HSET").arg("codeq:results").arg(id).arg(record).exec(connection).unwrap();
 }
 
 #[test]
@@ -476,8 +544,7 @@ fn a_dead_letter_that_a_host_was_killed_over_is_told_of_at_the_next_start() {
 
 /// Removes the host's own tasks from a keyspace.
 fn forget_notes(redis: &Redis) {
-    let client = redis::Client::open(format!("redis://{}", redis.addr())).unwrap();
-    let mut connection = client.get_connection().unwrap();
+    let mut connection = connect(redis);
     let tasks: Vec<(String, String)> =
         redis::cmd("HGETALL").arg("codeq:tasks").query(&mut connection).unwrap();
     let notes: Vec<String> =
@@ -516,6 +583,39 @@ fn a_host_that_stops_leaves_callbacks_to_the_next_one() {
         // It was handed back, not left to run out.
         assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());
     }
+}
+
+#[test]
+fn a_host_that_stops_is_not_kept_by_a_receiver_that_fails_again_and_again() {
+    let receiver = Receiver::reacting(|_, _| {
+        thread::sleep(Duration::from_millis(20));
+        Reaction::Status(500)
+    });
+    let dir = TempDir::new().unwrap();
+    let more = json!({
+        "persistenceConfig": { "path": dir.path().join("codeq.db") },
+        "resultWebhookMaxAttempts": 1000,
+    });
+    let start = || start_on("sqlite", None, &and(config(), more.clone()));
+    let mut host = start();
+    for _ in 0..20 {
+        let id = create_and_claim(&host.client(), task("render", &receiver));
+        host.client().complete(&id).expect(200);
+    }
+    receiver.wait_for(21);
+    host.terminate();
+    assert!(host.wait().success());
+    host.wait_for(|log| log.iter().any(|line| line.contains("\"stopped\"")));
+    assert!(!host.log().iter().any(|line| line.contains("cut off")), "{:#?}", host.log());
+    let before = receiver.received().len();
+    let _next = start();
+    let begin = Instant::now();
+    receiver.wait_until("a call for each task", |received| {
+        let called = received.iter().skip(before).map(|call| call.json()["taskId"].to_string());
+        called.collect::<BTreeSet<_>>().len() == 20
+    });
+    // They were handed back, not left to run out.
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
 }
 
 #[test]

@@ -4,6 +4,9 @@
 //! claims a note, and lets the call run while it goes on with the next. A lane begins when something
 //! comes into its queue, and ends when the queue is empty. What came in while nobody was looking is
 //! found by a look at all internal queues, at the start and now and then.
+//!
+//! When the host stops, the lanes go on for a while and are closed then, all at the same moment. Notes
+//! whose calls are cut off are handed back, so that the next host need not wait for their leases.
 
 use std::{
     collections::HashMap,
@@ -38,7 +41,11 @@ const MOST_LANES: usize = 1024;
 /// How often all internal queues are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 /// How long deliveries go on when the host stops.
-const GRACE: Duration = Duration::from_secs(3);
+pub(super) const GRACE: Duration = Duration::from_secs(3);
+/// How long a note waits whose result the store could not read, and how often it is handed back then
+/// to a store that is away: for no longer than its lease.
+const READ_AGAIN: Duration = Duration::from_secs(2);
+const HAND_BACK_TRIES: u32 = 6;
 /// A note that its host does not come back to is another's after this.
 const LEASE: Millis = Millis::from_secs(15);
 const _: () = assert!(LEASE.0 > CALL_LIMIT.as_millis() as i64);
@@ -52,6 +59,8 @@ pub(super) struct Lanes {
     begin: Notify,
     /// How many lanes and calls are under way.
     busy: watch::Sender<usize>,
+    /// Whether nothing more is begun, and what is under way is given up.
+    closed: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -66,7 +75,12 @@ struct Running {
 
 impl Default for Lanes {
     fn default() -> Lanes {
-        Lanes { running: Mutex::default(), begin: Notify::new(), busy: watch::Sender::new(0) }
+        Lanes {
+            running: Mutex::default(),
+            begin: Notify::new(),
+            busy: watch::Sender::new(0),
+            closed: watch::Sender::new(false),
+        }
     }
 }
 
@@ -77,6 +91,10 @@ impl Lanes {
             return;
         }
         let mut running = self.lock();
+        // Nobody would begin it.
+        if *self.closed.borrow() {
+            return;
+        }
         if let Some(again) = running.lanes.get_mut(queue) {
             *again = true;
         } else if running.lanes.len() < MOST_LANES {
@@ -128,6 +146,21 @@ impl Lanes {
             running.overlooked = false;
         }
         (std::mem::take(&mut running.waiting), overlooked)
+    }
+
+    /// Nothing more is begun, and what is under way is given up.
+    pub(super) fn close(&self) {
+        let mut running = self.lock();
+        self.closed.send_replace(true);
+        for queue in std::mem::take(&mut running.waiting) {
+            self.leave(&mut running, &queue);
+        }
+    }
+
+    /// Resolves when the lanes are closed.
+    async fn closed(&self) {
+        // An error would mean that the sender is gone, and with it these lanes.
+        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 
     /// Waits until nothing is under way, which takes no longer than calls may go on.
@@ -207,8 +240,9 @@ impl Service {
         let mut pause = FIRST_PAUSE;
         loop {
             let place = tokio::select! {
+                biased;
+                () = lanes.closed() => None,
                 place = places.take(&receiver) => place,
-                () = self.grace_is_over() => None,
             };
             let Some(place) = place else { return lanes.abort(&queue) };
             lanes.begin_look(&queue);
@@ -226,7 +260,10 @@ impl Service {
                     if self.is_stopping() {
                         return lanes.abort(&queue);
                     }
-                    sleep(pause).await;
+                    tokio::select! {
+                        () = sleep(pause) => {}
+                        () = lanes.closed() => {}
+                    }
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
@@ -258,9 +295,18 @@ impl Service {
                 return self.forget(&task, false).await;
             }
         };
+        let calling = async {
+            let kept = self.kept_elsewhere(&note).await?;
+            Ok(self.call(&note, kept.as_deref(), task.attempts).await)
+        };
         let called = tokio::select! {
-            called = self.call(&note, task.attempts) => called,
-            () = self.grace_is_over() => return self.hand_back_note(&task).await,
+            biased;
+            () = self.callbacks.lanes.closed() => return drop(self.hand_back_note(&task).await),
+            called = calling => called,
+        };
+        let called = match called {
+            Ok(called) => called,
+            Err(error) => return self.read_again_later(&task, &note, &error).await,
         };
         place.in_time(!matches!(called, Err(CallError::TimedOut)));
         drop(place);
@@ -284,10 +330,16 @@ impl Service {
         }
     }
 
-    async fn call(&self, note: &Note, attempt: u32) -> Result<(), CallError> {
+    /// Calls the receiver, with a result that is in the store if there is one.
+    async fn call(
+        &self,
+        note: &Note,
+        kept: Option<&TaskResult>,
+        attempt: u32,
+    ) -> Result<(), CallError> {
         let failed = |error: &dyn std::fmt::Display| CallError::Failed(error.to_string());
         let target = self.callbacks.client.target(&note.url).map_err(|error| failed(&error))?;
-        let body = if note.elsewhere { self.whole_body(note).await } else { note.body() };
+        let body = kept.map_or_else(|| note.body(), |kept| note.body_of(kept));
         let call = Call {
             kind: KIND,
             command: &note.command,
@@ -300,14 +352,40 @@ impl Service {
         self.callbacks.client.call(call).await
     }
 
-    /// The body with a result that is in the store; without one if it is there no more.
-    async fn whole_body(&self, note: &Note) -> serde_json::Result<Vec<u8>> {
+    /// The result that is in the store rather than in the note; nothing if it is there no more.
+    async fn kept_elsewhere(&self, note: &Note) -> Result<Option<Boxed<TaskResult>>, ServiceError> {
+        if !note.elsewhere {
+            return Ok(None);
+        }
         let id = &note.result.task_id;
         match self.result_of(id).await {
-            Ok(kept) => note.body_of(&kept),
-            Err(error) => {
+            Ok(kept) => Ok(Some(kept)),
+            Err(error @ ServiceError::NotFound(_)) => {
                 tracing::warn!(task = id.as_str(), %error, "a result callback goes without its result");
-                note.body()
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The result cannot be read, which is no fault of the receiver's: the note is handed back, and
+    /// does not count. It keeps its place for a while, so that a store in trouble is not asked without
+    /// end.
+    async fn read_again_later(&self, task: &Task, note: &Note, error: &ServiceError) {
+        tracing::warn!(
+            task = note.result.task_id.as_str(),
+            %error,
+            "a result callback waits: its result cannot be read"
+        );
+        for _ in 0..HAND_BACK_TRIES {
+            tokio::select! {
+                () = sleep(READ_AGAIN) => {}
+                () = self.callbacks.lanes.closed() => {}
+            }
+            match self.hand_back_note(task).await {
+                // If its lease ran out, it would count.
+                Err(ServiceError::Unavailable(_)) => {}
+                _ => return,
             }
         }
     }
@@ -374,16 +452,14 @@ impl Service {
         }
     }
 
-    async fn hand_back_note(&self, task: &Task) {
-        if let Err(error) = self.store.abandon_lease(Batch::One(lease_of(task))).await {
+    async fn hand_back_note(&self, task: &Task) -> Result<(), ServiceError> {
+        let handed_back =
+            async { self.one(self.store.abandon_lease(Batch::One(lease_of(task))).await?) };
+        let returned = handed_back.await.inspect_err(|error| {
             tracing::debug!(%error, "a result callback is tried again when its lease ends");
-        }
-    }
-
-    /// Resolves when nothing more may be begun, and what is under way is given up.
-    pub(super) async fn grace_is_over(&self) {
-        self.stopped().await;
-        sleep(GRACE).await;
+        })?;
+        self.notice(&returned.task, None);
+        Ok(())
     }
 }
 
@@ -436,6 +512,18 @@ mod tests {
         assert_eq!((begun.len(), overlooked), (MOST_LANES, false));
         assert!(lanes.end(&begun[0]));
         assert!(lanes.to_begin().1);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_begun_in_lanes_that_are_closed_and_nobody_waits_for_it() {
+        let lanes = Lanes::default();
+        lanes.wake(QUEUE);
+        lanes.close();
+        lanes.closed().await;
+        lanes.wake(QUEUE);
+        assert!(lanes.to_begin().0.is_empty());
+        assert_eq!(*lanes.busy.borrow(), 0);
+        lanes.settle().await;
     }
 
     #[test]

@@ -100,7 +100,8 @@ impl Callbacks {
     }
 }
 
-/// Starts what delivers callbacks. It ends a little after the service was told to stop.
+/// Starts what delivers callbacks. It ends a little after the service was told to stop, at one moment
+/// for all.
 pub(super) fn spawn(service: &Arc<Service>) {
     let service = Arc::clone(service);
     tokio::spawn(async move {
@@ -114,7 +115,9 @@ pub(super) fn spawn(service: &Arc<Service>) {
             let service = Arc::clone(&service);
             steps.spawn(async move { service.note_recent_deaths().await });
         }
-        service.grace_is_over().await;
+        service.stopped().await;
+        sleep(lanes::GRACE).await;
+        service.callbacks.lanes.close();
         steps.shutdown().await;
     });
 }
@@ -253,21 +256,7 @@ impl Service {
 
     /// Answers whether all is written.
     async fn write_some_unwritten(&self) -> bool {
-        let unwritten = &self.callbacks.unwritten;
-        loop {
-            // They stay in line until they are written, in case this is given up meanwhile.
-            let first = unwritten.first(WRITTEN_AT_ONCE);
-            if first.is_empty() {
-                return true;
-            }
-            let count = first.len();
-            let left = self.try_write(first).await;
-            let is_stuck = !left.is_empty();
-            unwritten.replace_first(count, left);
-            if is_stuck {
-                return false;
-            }
-        }
+        self.callbacks.unwritten.write(|notes| self.try_write(notes)).await
     }
 
     /// Notes dead letters of late that a host may have been killed over. Most were noted already.
@@ -302,7 +291,11 @@ impl Service {
     /// Waits, for a short while, until result callbacks are delivered when the service stops; those
     /// that are left then are in the store for the next host.
     pub async fn settle(&self) {
+        // A repair may still end tasks, of which it leaves notes.
+        self.end_repair().await;
         self.callbacks.lanes.settle().await;
+        // What is written from now on is the next host's: this one could not deliver it any more.
+        self.callbacks.lanes.close();
         let last = timeout(LONGEST_PAUSE, self.write_some_unwritten()).await;
         if last != Ok(true) {
             let lost = self.callbacks.unwritten.len();
@@ -324,6 +317,8 @@ fn note_id(task: &Task) -> String {
 struct Unwritten {
     notes: Mutex<VecDeque<Enqueue>>,
     added: Notify,
+    /// Held by whoever writes them: of two, one would take from the line what the other wrote.
+    writing: tokio::sync::Mutex<()>,
 }
 
 impl Unwritten {
@@ -338,6 +333,28 @@ impl Unwritten {
         notes.extend(left.into_iter().take(room));
         self.added.notify_one();
         lost
+    }
+
+    /// Writes them by `write`, which answers those that stay in line. Answers whether all is written.
+    async fn write<W>(&self, write: impl Fn(Vec<Enqueue>) -> W) -> bool
+    where
+        W: Future<Output = Vec<Enqueue>>,
+    {
+        let _writing = self.writing.lock().await;
+        loop {
+            // They stay in line until they are written, in case this is given up meanwhile.
+            let first = self.first(WRITTEN_AT_ONCE);
+            if first.is_empty() {
+                return true;
+            }
+            let count = first.len();
+            let left = write(first).await;
+            let is_stuck = !left.is_empty();
+            self.replace_first(count, left);
+            if is_stuck {
+                return false;
+            }
+        }
     }
 
     fn first(&self, count: usize) -> Vec<Enqueue> {
@@ -410,6 +427,21 @@ mod tests {
         let ids: Vec<_> = unwritten.first(3).iter().map(|note| note.task.id.to_string()).collect();
         assert_eq!(ids, ["1", "2", "3"]);
         assert_eq!(unwritten.len(), MOST_UNWRITTEN - 1);
+    }
+
+    #[tokio::test]
+    async fn two_who_write_what_is_left_lose_none_of_it() {
+        let unwritten = Unwritten::default();
+        unwritten.add(notes(3 * WRITTEN_AT_ONCE));
+        let written = Mutex::new(HashSet::new());
+        let write = async |notes: Vec<Enqueue>| {
+            tokio::task::yield_now().await;
+            let ids = notes.into_iter().map(|note| note.task.id.to_string());
+            written.lock().unwrap().extend(ids);
+            Vec::new()
+        };
+        assert_eq!(tokio::join!(unwritten.write(write), unwritten.write(write)), (true, true));
+        assert_eq!(written.lock().unwrap().len(), 3 * WRITTEN_AT_ONCE);
     }
 
     #[test]
