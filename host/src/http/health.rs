@@ -26,15 +26,12 @@ pub(crate) async fn readyz(State(service): State<Arc<Service>>) -> Response {
     let problem = if service.is_stopping() {
         "stopping"
     } else {
-        match tokio::time::timeout(READY_LIMIT, service.store().health()).await {
-            Ok(Ok(())) => {
+        match tokio::time::timeout(READY_LIMIT, service.is_healthy()).await {
+            Ok(true) => {
                 let body = json!({ "status": "ready", "provider": manifest.name });
                 return Json(body).into_response();
             }
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "not ready");
-                "backend unavailable"
-            }
+            Ok(false) => "backend unavailable",
             Err(_) => "backend does not answer",
         }
     };

@@ -13,12 +13,13 @@ mod availability;
 mod callbacks;
 mod error;
 mod handover;
+mod health;
 mod subscriptions;
 mod tasks;
 mod upkeep;
 mod waiters;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use codeq_plugin::{
     Arrival, Capability, Instant, Location, Millis, Moved, Queue, Returned, Task, Text, queue_name,
@@ -35,6 +36,7 @@ use crate::{
 };
 use availability::Availability;
 use callbacks::Callbacks;
+use health::Health;
 use upkeep::Upkeep;
 use waiters::Waiters;
 
@@ -74,6 +76,7 @@ pub struct Service {
     upkeep: Upkeep,
     callbacks: Callbacks,
     availability: Availability,
+    health: Health,
     /// Held by whoever moves or removes single tasks for an operator.
     operator: Mutex<()>,
     stopping: watch::Sender<bool>,
@@ -95,10 +98,6 @@ impl QueueName {
         QueueName { tenant: tenant.into(), command: None }
     }
 }
-
-/// How often a waiting caller looks again by itself, where something may come in that no host tells
-/// of: codeQ itself, on the same backend, tells nobody.
-const SILENT_ARRIVALS: Duration = Duration::from_secs(1);
 
 impl Service {
     /// A service over `store`, which calls webhooks by `client`. Its upkeep runs until
@@ -128,6 +127,7 @@ impl Service {
             upkeep: Upkeep::default(),
             callbacks: Callbacks::new(client, &settings.webhooks),
             availability,
+            health: Health::default(),
             operator: Mutex::default(),
             stopping: watch::Sender::new(false),
             settings,
@@ -141,6 +141,11 @@ impl Service {
     /// The store underneath.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Whether the store works, or did a moment ago.
+    pub async fn is_healthy(&self) -> bool {
+        self.health.of(&self.store).await
     }
 
     /// What is counted.
@@ -168,11 +173,6 @@ impl Service {
     /// Whether the service was told to stop.
     pub fn is_stopping(&self) -> bool {
         *self.stopping.borrow()
-    }
-
-    /// When a waiting caller looks again by itself.
-    fn look_again(&self) -> Option<Duration> {
-        self.store.has(Capability::Shared).then_some(SILENT_ARRIVALS)
     }
 
     /// Tells those who wait that tasks came into a queue.

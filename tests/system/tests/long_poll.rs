@@ -10,6 +10,7 @@ use std::{
 
 use codeq_plugin::Instant;
 use codeq_system_tests::{Client, Raw, Setup, on_every_provider, on_every_provider_with, start_on};
+use codeq_test_servers::Redis;
 use serde_json::{Value, json};
 
 /// By then a claim waits. Nothing outside the host tells when it does.
@@ -237,6 +238,62 @@ fn of_fifty_tasks_that_arrive_at_once_each_of_fifty_waiting_claims_gets_one() {
             let tasks = vec![json!({ "command": "crowd", "payload": 1 }); 50];
             client.post("/tasks/batch", json!({ "tasks": tasks })).expect(200);
         });
+    });
+}
+
+#[test]
+fn a_claim_that_takes_one_of_two_tasks_leaves_the_other_to_the_next() {
+    on_every_provider(|_, client| {
+        is_prompt(|| {
+            let both = json!({ "commands": ["one", "other"], "waitSeconds": 20 });
+            thread::scope(|scope| {
+                let waiters = [(); 2].map(|()| {
+                    scope.spawn(|| (client.claim_with(both.clone()).unwrap(), Clock::now()))
+                });
+                thread::sleep(SETTLED);
+                let begin = Clock::now();
+                let tasks = ["one", "other"].map(|name| json!({ "command": name, "payload": 1 }));
+                client.post("/tasks/batch", json!({ "tasks": tasks })).expect(200);
+                let answers = waiters.map(|waiter| waiter.join().unwrap());
+                assert_ne!(answers[0].0["command"], answers[1].0["command"]);
+                answers.map(|(_, end)| end - begin).into_iter().max().unwrap()
+            })
+        });
+    });
+}
+
+/// A task that codeQ wrote, which tells no host.
+fn write_silently(redis: &Redis, number: usize) {
+    let id = format!("silent-{number}");
+    let task = json!({
+        "id": id, "command": "SILENT", "payload": "1", "priority": 0, "status": "PENDING",
+        "maxAttempts": 5, "tenantId": "default", "lastKnownLocation": "PENDING_LIST",
+        "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z",
+    });
+    let url = format!("redis://{}/", redis.addr());
+    let mut server = redis::Client::open(url).unwrap().get_connection().unwrap();
+    redis::pipe()
+        .hset("codeq:tasks", &id, task.to_string())
+        .lpush("codeq:q:silent:default:pending:0", &id)
+        .exec(&mut server)
+        .unwrap();
+}
+
+#[test]
+fn tasks_of_which_nobody_tells_are_found_by_all_who_wait() {
+    let setup = Setup::start("redis", &json!({}));
+    let client = setup.host.client();
+    thread::scope(|scope| {
+        let waiters =
+            [(); 5].map(|()| scope.spawn(|| (client.claim_with(waiting("silent")), Clock::now())));
+        thread::sleep(SETTLED);
+        let begin = Clock::now();
+        (0..5).for_each(|number| write_silently(setup.redis.as_ref().unwrap(), number));
+        for waiter in waiters {
+            let (task, end) = waiter.join().unwrap();
+            assert!(task.is_some());
+            assert!(end - begin < Duration::from_secs(4), "each looks, and not only at its end");
+        }
     });
 }
 
