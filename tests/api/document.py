@@ -58,13 +58,11 @@ class Document:
         return error and f"{error.message}, at {error.instance_path} of {response.text[:500]}"
 
     def _find(self, method: str, path: str) -> tuple[str, dict[str, Any]] | None:
-        candidates = [
-            (template, operation)
-            for (known, template), operation in self.operations.items()
-            if known == method and re.fullmatch(_pattern(template), path)
-        ]
+        known = (t for t in self.content["paths"] if re.fullmatch(_pattern(t), path))
         # A path without variables wins over one with them.
-        return min(candidates, key=lambda found: found[0].count("{"), default=None)
+        template = min(known, key=lambda template: template.count("{"), default="")
+        operation = self.operations.get((method, template))
+        return operation and (template, operation)
 
     def _described(
         self, operation: dict[str, Any], status: int

@@ -150,7 +150,9 @@ def _parsed(line: str) -> dict[str, Any]:
     try:
         return json.loads(line)
     except ValueError:
-        return {"level": "ERROR", "message": line.rstrip()}
+        # What is said of the settings, before there is a log.
+        level = "WARN" if line.startswith("warning: ") else "ERROR"
+        return {"level": level, "message": line.rstrip()}
 
 
 class Redis:

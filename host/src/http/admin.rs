@@ -37,7 +37,7 @@ struct QueuesRecord {
 
 /// The counts of every queue of the caller's tenant.
 #[utoipa::path(
-    get, path = "/admin/queues", tag = OPERATORS,
+    get, operation_id = "list_queues", path = "/admin/queues", tag = OPERATORS,
     responses((status = 200, description = "The queues.", body = QueuesRecord), Refusals),
 )]
 pub(crate) async fn queues(
@@ -50,7 +50,7 @@ pub(crate) async fn queues(
 
 /// The counts of one queue of the caller's tenant.
 #[utoipa::path(
-    get, path = "/admin/queues/{command}", tag = OPERATORS, params(("command" = String, Path, description = "The command, in any case.")),
+    get, operation_id = "get_queue", path = "/admin/queues/{command}", tag = OPERATORS, params(("command" = String, Path, description = "The command, in any case.")),
     responses((status = 200, description = "The counts.", body = QueueRecord), Refusals),
 )]
 pub(crate) async fn queue(
@@ -88,7 +88,7 @@ struct CleanedUpRecord {
 
 /// Removes tasks of the caller's tenant whose retention has ended.
 #[utoipa::path(
-    post, path = "/admin/tasks/cleanup", tag = OPERATORS, request_body = Option<CleanupBody>,
+    post, operation_id = "clean_up", path = "/admin/tasks/cleanup", tag = OPERATORS, request_body = Option<CleanupBody>,
     responses((status = 200, description = "What was done.", body = CleanedUpRecord), Refusals),
 )]
 pub(crate) async fn cleanup(
@@ -117,15 +117,31 @@ pub(crate) async fn cleanup(
 pub(crate) struct ListQuery {
     /// Of which command; not looked at where the path names one.
     command: String,
-    /// `PENDING`, `IN_PROGRESS`, `COMPLETED` or `FAILED`; where no queue is named.
+    /// Not looked at where a queue is named.
+    #[param(pattern = "^(|PENDING|IN_PROGRESS|COMPLETED|FAILED)$")]
     status: String,
-    /// `ready`, `delayed`, `inProgress` or `dlq`; must be there where a queue is named.
+    /// Must be there where a queue is named.
+    #[param(pattern = "^(|ready|delayed|inProgress|dlq)$")]
     state: String,
     /// At most how many tasks, from 1 to 500; 100 if it is 0.
-    #[param(value_type = u32, maximum = 500)]
+    #[param(value_type = u32, minimum = 0, maximum = 500)]
     limit: String,
     /// The `nextCursor` of the page before.
     cursor: String,
+}
+
+/// The query of a listing of one queue.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes what `ListQuery` reads")]
+struct QueueQuery {
+    #[param(pattern = "^(ready|delayed|inProgress|dlq)$")]
+    state: String,
+    /// At most how many tasks, from 1 to 500; 100 if it is 0.
+    #[param(minimum = 0, maximum = 500)]
+    limit: Option<u32>,
+    /// The `nextCursor` of the page before.
+    cursor: Option<String>,
 }
 
 /// A page of tasks.
@@ -160,7 +176,7 @@ impl From<Placed> for ListedTask {
 
 /// The tasks in one state of a queue of the caller's tenant.
 #[utoipa::path(
-    get, path = "/admin/queues/{command}/tasks", tag = OPERATORS, params(("command" = String, Path, description = "The command, in any case."), ListQuery),
+    get, operation_id = "list_queue_tasks", path = "/admin/queues/{command}/tasks", tag = OPERATORS, params(("command" = String, Path, description = "The command, in any case."), QueueQuery),
     responses((status = 200, description = "A page.", body = TaskPage), Unsupported, Refusals),
 )]
 pub(crate) async fn queue_tasks(
@@ -180,7 +196,7 @@ pub(crate) async fn queue_tasks(
 
 /// The tasks of the caller's tenant, those of all queues unless one is named, finished ones too.
 #[utoipa::path(
-    get, path = "/admin/tasks", tag = OPERATORS, params(ListQuery),
+    get, operation_id = "list_tasks", path = "/admin/tasks", tag = OPERATORS, params(ListQuery),
     responses((status = 200, description = "A page.", body = TaskPage), Unsupported, Refusals),
 )]
 pub(crate) async fn tasks(
@@ -223,7 +239,7 @@ async fn list(
 
 /// Gives a dead letter a fresh start.
 #[utoipa::path(
-    post, path = "/admin/tasks/{id}/requeue", tag = OPERATORS, params(("id" = String, Path, description = "The task.")),
+    post, operation_id = "requeue_task", path = "/admin/tasks/{id}/requeue", tag = OPERATORS, params(("id" = String, Path, description = "The task.")),
     responses(
         (status = 200, description = "The task, in its queue.", body = TaskRecord),
         NotFound, Conflict, Unsupported, Refusals,
@@ -239,7 +255,7 @@ pub(crate) async fn requeue(
 
 /// Removes a task that no worker holds.
 #[utoipa::path(
-    delete, path = "/admin/tasks/{id}", tag = OPERATORS, params(("id" = String, Path, description = "The task.")),
+    delete, operation_id = "delete_task", path = "/admin/tasks/{id}", tag = OPERATORS, params(("id" = String, Path, description = "The task.")),
     responses((status = 204, description = "It is gone."), NotFound, Conflict, Refusals),
 )]
 pub(crate) async fn delete(
@@ -273,7 +289,7 @@ struct RequeuedRecord {
 
 /// Gives dead letters of a queue a fresh start.
 #[utoipa::path(
-    post, path = "/admin/queues/{command}/dlq/requeue", tag = OPERATORS,
+    post, operation_id = "requeue_dead_letters", path = "/admin/queues/{command}/dlq/requeue", tag = OPERATORS,
     params(("command" = String, Path, description = "The command, in any case."), DisposalQuery),
     responses(
         (status = 200, description = "What was done.", body = RequeuedRecord),
@@ -303,7 +319,7 @@ struct PurgedRecord {
 
 /// Removes dead letters of a queue.
 #[utoipa::path(
-    post, path = "/admin/queues/{command}/dlq/purge", tag = OPERATORS,
+    post, operation_id = "purge_dead_letters", path = "/admin/queues/{command}/dlq/purge", tag = OPERATORS,
     params(("command" = String, Path, description = "The command, in any case."), DisposalQuery),
     responses(
         (status = 200, description = "What was done.", body = PurgedRecord),

@@ -181,7 +181,7 @@ pub(crate) struct BundleQuery {
 
 /// A file of a task's result.
 #[utoipa::path(
-    get, path = "/tasks/{id}/artifacts/{name}", tag = READERS,
+    get, operation_id = "get_artifact", path = "/tasks/{id}/artifacts/{name}", tag = READERS,
     params(
         ("id" = String, Path, description = "The task."),
         ("name" = String, Path, description = "What the worker called it."),

@@ -5,7 +5,7 @@
 //! plugins, which knows nothing of HTTP: what they look like as JSON stands here, and a test holds it
 //! against what is sent.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     body::Bytes,
@@ -16,7 +16,12 @@ use axum::{
 use serde_json::Value;
 use utoipa::{
     IntoResponses, Modify, OpenApi, ToSchema,
-    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    openapi::{
+        RefOr, Schema, Type,
+        request_body::RequestBody,
+        schema::{Object, SchemaType},
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
 };
 
 use super::error::ApiError;
@@ -69,13 +74,32 @@ pub(super) const DESCRIPTION: &str = "/openapi.json";
 pub(super) struct Served(Bytes);
 
 impl Served {
-    pub(super) fn new(description: &utoipa::openapi::OpenApi) -> Served {
+    pub(super) fn new(mut description: utoipa::openapi::OpenApi) -> Served {
+        for route in description.paths.paths.values_mut() {
+            if let Some(RefOr::T(body)) =
+                route.post.as_mut().and_then(|post| post.request_body.as_mut())
+            {
+                say_no_null(body);
+            }
+        }
         // What is made of texts and lists can be written.
-        Served(serde_json::to_vec(description).unwrap_or_default().into())
+        Served(serde_json::to_vec(&description).unwrap_or_default().into())
     }
 
     pub(super) fn answer(&self) -> Response {
         ([(CONTENT_TYPE, "application/json")], self.0.clone()).into_response()
+    }
+}
+
+/// A body that may be left out is not `null` when it is there.
+fn say_no_null(body: &mut RequestBody) {
+    for content in body.content.values_mut() {
+        if let RefOr::T(content) = content
+            && let Some(RefOr::T(Schema::OneOf(either))) = &content.schema
+            && let [something @ RefOr::Ref(_), RefOr::T(Schema::Object(_))] = &either.items[..]
+        {
+            content.schema = Some(something.clone());
+        }
     }
 }
 
@@ -93,7 +117,11 @@ fn part(file: &str) -> Response {
     let config = utoipa_swagger_ui::Config::from(DESCRIPTION);
     match utoipa_swagger_ui::serve(file, Arc::new(config)) {
         Ok(Some(part)) => {
-            ([(CONTENT_TYPE, part.content_type)], part.bytes.into_owned()).into_response()
+            let bytes = match part.bytes {
+                Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+                Cow::Owned(bytes) => bytes.into(),
+            };
+            ([(CONTENT_TYPE, part.content_type)], bytes).into_response()
         }
         Ok(None) => ApiError::no_such_route().into_response(),
         Err(error) => {
@@ -188,9 +216,9 @@ pub(super) struct TaskRecord {
     /// JSON as text.
     #[schema(required)]
     payload: Option<String>,
-    /// From 9, first, to 0.
+    /// From 9, first, to 0, which is left out.
     #[schema(minimum = 0, maximum = 9)]
-    priority: u8,
+    priority: Option<u8>,
     /// Where the result is posted to.
     webhook: Option<String>,
     /// The producer's W3C trace context.
@@ -237,6 +265,59 @@ pub(super) enum Place {
     InprogSet,
     DlqSet,
     None,
+}
+
+/// Whatever is JSON, but not nothing.
+pub(super) fn payload() -> RefOr<Schema> {
+    let kinds = [Type::Object, Type::Array, Type::String, Type::Number, Type::Boolean];
+    Object::with_type(SchemaType::from_iter(kinds)).into()
+}
+
+/// How a worker says what became of a task.
+#[derive(ToSchema)]
+#[schema(as = NewResult)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes `tasks::ResultBody`")]
+pub(super) enum NewResultRecord {
+    Completed(NewCompletedRecord),
+    Failed(NewFailedRecord),
+}
+
+/// It is done.
+#[derive(ToSchema)]
+#[schema(as = NewCompleted, rename_all = "camelCase")]
+#[expect(dead_code, reason = "describes `tasks::ResultBody`")]
+pub(super) struct NewCompletedRecord {
+    /// Which task; must be there in a batch.
+    #[schema(required = false)]
+    task_id: String,
+    /// `COMPLETED`
+    #[schema(pattern = "^COMPLETED$")]
+    status: String,
+    /// What the worker found out.
+    #[schema(value_type = Object)]
+    result: Value,
+    artifacts: Option<Vec<super::artifacts::ArtifactBody>>,
+}
+
+/// It cannot be done.
+#[derive(ToSchema)]
+#[schema(as = NewFailed, rename_all = "camelCase")]
+#[expect(dead_code, reason = "describes `tasks::ResultBody`")]
+pub(super) struct NewFailedRecord {
+    /// Which task; must be there in a batch.
+    #[schema(required = false)]
+    task_id: String,
+    /// `FAILED`
+    #[schema(pattern = "^FAILED$")]
+    status: String,
+    /// Why.
+    #[schema(min_length = 1, pattern = r"\S")]
+    error: String,
+    /// What the worker found out all the same.
+    #[schema(value_type = Option<Object>)]
+    result: Option<Value>,
+    artifacts: Option<Vec<super::artifacts::ArtifactBody>>,
 }
 
 /// What became of a task.

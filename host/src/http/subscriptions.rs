@@ -26,11 +26,13 @@ pub(crate) struct SubscriptionBody {
     #[schema(required, min_length = 1, max_length = 2048)]
     callback_url: String,
     /// About which commands; all of the token's if none are named.
+    #[schema(max_items = 100)]
     event_types: Option<Vec<String>>,
     /// For how long.
     ttl_seconds: Option<i64>,
     /// `fanout`: every subscriber is told; `group`: one of each group, in turn; `hash`: one of each
     /// group, the same for a command.
+    #[schema(pattern = "^(|fanout|group|hash)$")]
     delivery_mode: Option<String>,
     /// The group; that of the token if none is named.
     group_id: Option<String>,
@@ -66,7 +68,7 @@ impl From<Boxed<Subscription>> for Subscribed {
 
 /// Subscribes a worker.
 #[utoipa::path(
-    post, path = "/workers/subscriptions", tag = WORKERS, request_body = SubscriptionBody,
+    post, operation_id = "subscribe", path = "/workers/subscriptions", tag = WORKERS, request_body = SubscriptionBody,
     responses(
         (status = 200, description = "The subscription.", body = Subscribed),
         Unsupported, Refusals,
@@ -84,7 +86,7 @@ pub(crate) async fn create(
 
 /// Moves the end of a subscription.
 #[utoipa::path(
-    post, path = "/workers/subscriptions/{id}/heartbeat", tag = WORKERS,
+    post, operation_id = "renew_subscription", path = "/workers/subscriptions/{id}/heartbeat", tag = WORKERS,
     request_body = Option<RenewalBody>, params(("id" = String, Path, description = "The subscription.")),
     responses(
         (status = 200, description = "The subscription.", body = Subscribed),
@@ -105,7 +107,7 @@ pub(crate) async fn heartbeat(
 
 /// Ends a subscription.
 #[utoipa::path(
-    delete, path = "/workers/subscriptions/{id}", tag = WORKERS, params(("id" = String, Path, description = "The subscription.")),
+    delete, operation_id = "unsubscribe", path = "/workers/subscriptions/{id}", tag = WORKERS, params(("id" = String, Path, description = "The subscription.")),
     responses((status = 204, description = "It is over."), NotFound, Unsupported, Refusals),
 )]
 pub(crate) async fn delete(

@@ -22,7 +22,8 @@ use super::{
     connection::Peer,
     error::ApiError,
     openapi::{
-        Conflict, NotFound, PRODUCERS, READERS, Refusals, ResultRecord, TaskRecord, WORKERS,
+        Conflict, NewResultRecord, NotFound, PRODUCERS, READERS, Refusals, ResultRecord,
+        TaskRecord, WORKERS,
     },
     params::{Path, Query},
 };
@@ -32,6 +33,8 @@ use crate::service::{Claimant, NewTask, Outcome, Service, Submission};
 const LARGEST_BATCH: usize = 100;
 /// At most how many tasks one claim takes.
 const LARGEST_CLAIM: u32 = 10;
+/// At most how many commands a claim names: the store looks into the queue of each.
+const MOST_COMMANDS: usize = 100;
 /// The longest waits, in seconds.
 const LONGEST_CLAIM_WAIT: i64 = 30;
 const LONGEST_RESULT_WAIT: i64 = 60;
@@ -46,7 +49,7 @@ pub(crate) struct TaskBody {
     #[schema(required, min_length = 1, max_length = 256)]
     command: String,
     /// Whatever the worker needs.
-    #[schema(required, value_type = Value)]
+    #[schema(required, schema_with = super::openapi::payload)]
     payload: Option<Box<RawValue>>,
     /// From 9, first, to 0; what is out of range is brought into it.
     priority: Option<i64>,
@@ -57,6 +60,7 @@ pub(crate) struct TaskBody {
     /// Two tasks with the same key within a day are one.
     idempotency_key: Option<String>,
     /// When it may be claimed, in RFC 3339; wins over `delaySeconds`.
+    #[schema(format = DateTime)]
     run_at: Option<String>,
     /// In how many seconds it may be claimed.
     #[schema(minimum = 0)]
@@ -65,7 +69,7 @@ pub(crate) struct TaskBody {
 
 /// Creates a task.
 #[utoipa::path(
-    post, path = "/tasks", tag = PRODUCERS, request_body = TaskBody,
+    post, operation_id = "create_task", path = "/tasks", tag = PRODUCERS, request_body = TaskBody,
     responses((status = 202, description = "The task, in its queue.", body = TaskRecord), Refusals),
 )]
 pub(crate) async fn create(
@@ -87,7 +91,7 @@ pub(crate) struct BatchBody {
 
 /// Creates up to 100 tasks, each on its own.
 #[utoipa::path(
-    post, path = "/tasks/batch", tag = PRODUCERS, request_body = BatchBody,
+    post, operation_id = "create_tasks", path = "/tasks/batch", tag = PRODUCERS, request_body = BatchBody,
     responses(
         (status = 200, description = "An answer to each, in order.", body = Results<CreatedItem>),
         Refusals,
@@ -183,18 +187,34 @@ fn delay_of(seconds: Option<f64>) -> Result<Option<Millis>, ApiError> {
 pub(crate) struct ClaimBody {
     /// From which commands, in this order; those of the token if none are named.
     #[serde(default)]
+    #[schema(max_items = 100)]
     commands: Option<Vec<String>>,
     /// For how long; the host's default if it is not above 0.
     lease_seconds: Option<i64>,
     /// How long to wait for a task if there is none, from 0 to 30.
     wait_seconds: Option<i64>,
-    /// At most how many tasks, from 1 to 10; for batches only.
+}
+
+#[derive(Deserialize, ToSchema)]
+#[schema(as = BatchClaim)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BatchClaimBody {
+    /// From which commands, in this order; those of the token if none are named.
+    #[serde(default)]
+    #[schema(max_items = 100)]
+    commands: Option<Vec<String>>,
+    /// For how long; the host's default if it is not above 0.
+    lease_seconds: Option<i64>,
+    /// How long to wait for a task if there is none, from 0 to 30.
+    wait_seconds: Option<i64>,
+    /// At most how many tasks.
+    #[schema(required, value_type = i64, minimum = 1, maximum = 10)]
     count: Option<i64>,
 }
 
 /// Claims one task, and waits for it if asked to.
 #[utoipa::path(
-    post, path = "/tasks/claim", tag = WORKERS, request_body = Option<ClaimBody>,
+    post, operation_id = "claim_task", path = "/tasks/claim", tag = WORKERS, request_body = Option<ClaimBody>,
     responses(
         (status = 200, description = "The task, which is the worker's until its lease ends.", body = TaskRecord),
         (status = 204, description = "There is none."),
@@ -224,7 +244,7 @@ struct TasksRecord {
 
 /// Claims up to ten tasks.
 #[utoipa::path(
-    post, path = "/tasks/claim/batch", tag = WORKERS, request_body = ClaimBody,
+    post, operation_id = "claim_tasks", path = "/tasks/claim/batch", tag = WORKERS, request_body = BatchClaimBody,
     responses(
         (status = 200, description = "The tasks, best first.", body = TasksRecord),
         (status = 204, description = "There are none."),
@@ -235,9 +255,11 @@ pub(crate) async fn claim_batch(
     State(service): State<Arc<Service>>,
     Claimer(caller): Claimer,
     peer: Peer,
-    Json(body): Json<ClaimBody>,
+    Json(body): Json<BatchClaimBody>,
 ) -> Result<Response, ApiError> {
-    let count = match body.count.map(u32::try_from) {
+    let BatchClaimBody { commands, lease_seconds, wait_seconds, count } = body;
+    let body = ClaimBody { commands, lease_seconds, wait_seconds };
+    let count = match count.map(u32::try_from) {
         Some(Ok(count @ 1..=LARGEST_CLAIM)) => count,
         Some(Ok(0) | Err(_)) | None => {
             return Err(ApiError::invalid_body(format!("`count` must be 1 to {LARGEST_CLAIM}")));
@@ -255,11 +277,17 @@ pub(crate) async fn claim_batch(
 }
 
 fn claimant(caller: &Caller, body: ClaimBody, max: u32) -> Result<Claimant, ApiError> {
+    let asked = body.commands.unwrap_or_default();
+    if asked.len() > MOST_COMMANDS {
+        return Err(ApiError::bad_request(format!(
+            "a claim names at most {MOST_COMMANDS} commands"
+        )));
+    }
     let wait = body.wait_seconds.unwrap_or(0).clamp(0, LONGEST_CLAIM_WAIT);
     Ok(Claimant {
         worker_id: caller.subject.clone(),
         tenant_id: caller.tenant.clone(),
-        commands: caller.commands(body.commands.unwrap_or_default())?,
+        commands: caller.commands(asked)?,
         max,
         lease: positive_seconds(body.lease_seconds),
         wait: Millis::from_secs(wait).into(),
@@ -284,7 +312,7 @@ struct OkRecord {
 
 /// Moves the deadline of a lease.
 #[utoipa::path(
-    post, path = "/tasks/{id}/heartbeat", tag = WORKERS, request_body = Option<HeartbeatBody>,
+    post, operation_id = "heartbeat", path = "/tasks/{id}/heartbeat", tag = WORKERS, request_body = Option<HeartbeatBody>,
     params(("id" = String, Path, description = "The task.")),
     responses(
         (status = 200, description = "The lease has its new deadline.", body = OkRecord),
@@ -315,7 +343,7 @@ struct ReturnedRecord {
 
 /// Gives a task back unharmed.
 #[utoipa::path(
-    post, path = "/tasks/{id}/abandon", tag = WORKERS,
+    post, operation_id = "abandon_task", path = "/tasks/{id}/abandon", tag = WORKERS,
     params(("id" = String, Path, description = "The task.")),
     responses(
         (status = 200, description = "It is in its queue.", body = ReturnedRecord),
@@ -345,7 +373,7 @@ pub(crate) struct NackBody {
 
 /// Gives a task back as failed: it is tried again, or dead-lettered.
 #[utoipa::path(
-    post, path = "/tasks/{id}/nack", tag = WORKERS, request_body = Option<NackBody>,
+    post, operation_id = "nack_task", path = "/tasks/{id}/nack", tag = WORKERS, request_body = Option<NackBody>,
     params(("id" = String, Path, description = "The task.")),
     responses(
         (status = 200, description = "What became of it.", body = ReturnedRecord),
@@ -368,28 +396,22 @@ pub(crate) async fn nack(
 }
 
 /// A result as its worker sends it.
-#[derive(Deserialize, ToSchema)]
-#[schema(as = NewResult)]
+/// A result as its worker sends it, see [`NewResultRecord`].
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ResultBody {
-    /// Which task; for batches only.
     #[serde(default)]
     task_id: String,
-    /// `COMPLETED` or `FAILED`
     #[serde(default)]
-    #[schema(required, pattern = "^(COMPLETED|FAILED)$")]
     status: String,
-    /// What the worker found out; must be there if the task was completed.
-    #[schema(value_type = Option<Object>)]
     result: Option<Box<RawValue>>,
-    /// Why the task failed; must be there if it did.
     error: Option<String>,
     artifacts: Option<Vec<ArtifactBody>>,
 }
 
 /// Takes in the result of a task.
 #[utoipa::path(
-    post, path = "/tasks/{id}/result", tag = WORKERS, request_body = ResultBody,
+    post, operation_id = "submit_result", path = "/tasks/{id}/result", tag = WORKERS, request_body = NewResultRecord,
     params(("id" = String, Path, description = "The task.")),
     responses(
         (status = 200, description = "The result as it is kept.", body = ResultRecord),
@@ -411,7 +433,7 @@ pub(crate) async fn submit(
 #[derive(Deserialize, ToSchema)]
 #[schema(as = NewResults)]
 pub(crate) struct ResultsBody {
-    #[schema(value_type = Vec<ResultBody>, min_items = 1, max_items = 100)]
+    #[schema(value_type = Vec<NewResultRecord>, min_items = 1, max_items = 100)]
     results: Vec<Box<RawValue>>,
 }
 
@@ -424,7 +446,7 @@ struct NamedItem {
 
 /// Takes in up to 100 results, each on its own.
 #[utoipa::path(
-    post, path = "/tasks/batch/results", tag = WORKERS, request_body = ResultsBody,
+    post, operation_id = "submit_results", path = "/tasks/batch/results", tag = WORKERS, request_body = ResultsBody,
     responses(
         (status = 200, description = "An answer to each, in order.", body = Results<SubmittedItem>),
         Refusals,
@@ -503,7 +525,7 @@ fn submission(
 
 /// A task of the caller's tenant.
 #[utoipa::path(
-    get, path = "/tasks/{id}", tag = READERS,
+    get, operation_id = "get_task", path = "/tasks/{id}", tag = READERS,
     params(("id" = String, Path, description = "The task.")),
     responses((status = 200, description = "The task.", body = TaskRecord), NotFound, Refusals),
 )]
@@ -526,7 +548,7 @@ pub(crate) struct WaitQuery {
 
 /// A task and its result; waits for the result if asked to.
 #[utoipa::path(
-    get, path = "/tasks/{id}/result", tag = READERS,
+    get, operation_id = "get_result", path = "/tasks/{id}/result", tag = READERS,
     params(("id" = String, Path, description = "The task."), WaitQuery),
     responses((status = 200, description = "Both.", body = TaskAndResult), NotFound, Refusals),
 )]
