@@ -221,6 +221,23 @@ impl Artifacts {
         Ok(Some(KeptFile { content_type: file.content_type, bytes, content }))
     }
 
+    /// Whether a bundle is there, and is somebody's.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub async fn is_of(&self, id: BundleId, owner: Owner) -> Result<bool, ArtifactError> {
+        let read = move |artifacts: &Artifacts| {
+            let hour = id.hour().ok_or(io::ErrorKind::NotFound)?;
+            let bundle = artifacts.root()?.open_dir(hour)?.open_dir(id.to_string())?;
+            Ok(read_about(&bundle)?.owner == owner)
+        };
+        match self.off_thread("read", read).await {
+            Err(error) if error.cause.kind() == io::ErrorKind::NotFound => Ok(false),
+            other => other,
+        }
+    }
+
     /// Removes a bundle, if it is there.
     ///
     /// # Errors

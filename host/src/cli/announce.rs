@@ -22,6 +22,11 @@ pub(super) fn announce(config: &Config, store: &Store, file: Option<PathBuf>, ad
             LogFormat::Json => facts.log(),
         }
     }
+    if config.env == "dev" && (config.producer_auth.is_some() || config.worker_auth.is_some()) {
+        tracing::warn!(
+            "env is `dev`: a token without a role is an operator's if it is sent with `X-Role: ADMIN`; set env to `prod` where others reach this host"
+        );
+    }
     if store.durability() == Durability::Volatile {
         tracing::warn!("the plugin keeps tasks in memory only: they are gone when the host stops");
     }

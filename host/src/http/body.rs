@@ -2,22 +2,18 @@
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
 
 use axum::{
     body::{Body, Bytes, HttpBody, to_bytes},
-    extract::{FromRequest, Request, State},
-    http::{HeaderValue, StatusCode, header::CONNECTION},
+    extract::{FromRequest, Request},
+    http::{HeaderValue, StatusCode, Version, header::CONNECTION},
     middleware::Next,
-    response::{IntoResponse, Response},
+    response::Response,
 };
-use bytes::BytesMut;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
@@ -25,55 +21,54 @@ use tokio::time::timeout;
 
 use super::{Api, error::ApiError};
 
-/// Bodies up to this many bytes are read before anything else looks at the request.
-const GATHERED: usize = 64 * 1024;
+/// How much of a body is read that nobody wants, in bytes, and for how long.
+const UNWANTED: usize = 64 * 1024;
+const UNWANTED_TIME: Duration = Duration::from_secs(5);
 
-/// Reads a small body whole, even if the request is refused without a look at it. A connection whose
-/// request was not read to its end has to be closed, and its caller would learn of that only by
-/// losing the next request; if the body is too large to be read for nothing, he is told with the answer.
-pub(crate) async fn gather(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let (parts, mut body) = request.into_parts();
-    let is_large = body.size_hint().exact().is_some_and(|length| length > GATHERED as u64);
-    let mut gathered = BytesMut::new();
-    if !is_large && !body.is_end_stream() {
-        match timeout(api.body_timeout, first_part(&mut body, &mut gathered)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return ApiError::invalid_body("it ended too early").into_response(),
-            Err(_) => return too_slow(&api).into_response(),
-        }
-    }
-    if !is_large && gathered.len() <= GATHERED {
-        let body = Body::from(gathered.freeze());
+/// Reads what a handler left of a body. A connection whose request was not read to its end has to be
+/// closed, and its caller would learn of that only by losing the next request; if there is too much to
+/// be read for nothing, he is told with the answer.
+pub(crate) async fn finish(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    // In HTTP/2 a body belongs to its request alone.
+    if body.is_end_stream() || parts.version == Version::HTTP_2 {
         return next.run(Request::from_parts(parts, body)).await;
     }
-    let is_read = Arc::new(AtomicBool::new(false));
-    let first = Some(gathered.freeze()).filter(|first| !first.is_empty());
-    let body = Body::new(Rest { first, body, is_read: Arc::clone(&is_read) });
+    let left = Arc::default();
+    let body = Body::new(Lent { body: Some(body), left: Arc::clone(&left) });
     let mut response = next.run(Request::from_parts(parts, body)).await;
-    if !is_read.load(Ordering::Relaxed) {
+    let left = left.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(left) = left
+        && !timeout(UNWANTED_TIME, read_to_end(left)).await.unwrap_or(false)
+    {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
-/// Reads as much as is gathered, or all if that is less.
-async fn first_part(body: &mut Body, gathered: &mut BytesMut) -> Result<(), axum::Error> {
-    while gathered.len() <= GATHERED
-        && let Some(frame) = body.frame().await
-    {
-        gathered.extend(frame?.into_data().unwrap_or_default());
+/// Whether the end came before too much did.
+async fn read_to_end(mut body: Body) -> bool {
+    if body.size_hint().lower() > UNWANTED as u64 {
+        return false;
     }
-    Ok(())
+    let mut count = 0;
+    while count <= UNWANTED {
+        match body.frame().await {
+            None => return true,
+            Some(Err(_)) => return false,
+            Some(Ok(frame)) => count += frame.data_ref().map_or(0, Bytes::len),
+        }
+    }
+    false
 }
 
-/// A body of which a part was read already, and whether it was read to its end.
-struct Rest {
-    first: Option<Bytes>,
-    body: Body,
-    is_read: Arc<AtomicBool>,
+/// A body that comes back if it was not read to its end.
+struct Lent {
+    body: Option<Body>,
+    left: Arc<Mutex<Option<Body>>>,
 }
 
-impl HttpBody for Rest {
+impl HttpBody for Lent {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -81,25 +76,26 @@ impl HttpBody for Rest {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(Frame::data(first))));
-        }
-        let next = Pin::new(&mut self.body).poll_frame(cx);
-        if matches!(next, Poll::Ready(None)) || self.body.is_end_stream() {
-            self.is_read.store(true, Ordering::Relaxed);
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let next = Pin::new(&mut *body).poll_frame(cx);
+        if matches!(next, Poll::Ready(None | Some(Err(_)))) || body.is_end_stream() {
+            self.body = None;
         }
         next
     }
 
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
     fn size_hint(&self) -> SizeHint {
-        let first = self.first.as_ref().map_or(0, |first| first.len() as u64);
-        let rest = self.body.size_hint();
-        let mut hint = SizeHint::new();
-        hint.set_lower(first + rest.lower());
-        if let Some(upper) = rest.upper() {
-            hint.set_upper(first + upper);
-        }
-        hint
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = self.body.take();
     }
 }
 

@@ -42,6 +42,9 @@ impl Limits {
     }
 }
 
+/// How long the rest of a request's head may take when the host stops.
+const LAST_HEAD: Duration = Duration::from_secs(1);
+
 /// An open connection.
 pub(super) struct Connection {
     stream: TcpStream,
@@ -57,6 +60,10 @@ struct Progress {
     head_since: Option<Instant>,
     /// Since when the caller takes nothing of what he is sent.
     stalled_since: Option<Instant>,
+    /// Answers of which there is more to take, and when a part of any was taken last. A caller may
+    /// have the host hold back what the socket would take.
+    answers: usize,
+    answers_moved: Instant,
     /// Whether what arrives between two requests need not be the beginning of one.
     carries_many: bool,
 }
@@ -68,6 +75,8 @@ impl Connection {
             idle_since: Instant::now(),
             head_since: None,
             stalled_since: None,
+            answers: 0,
+            answers_moved: Instant::now(),
             carries_many: false,
         };
         Arc::new(Connection { stream, progress: Mutex::new(progress) })
@@ -89,13 +98,28 @@ impl Connection {
         let late =
             |since: Option<Instant>, limit| since.is_some_and(|since| since.elapsed() > limit);
         let idle_since = (progress.in_flight == 0).then_some(progress.idle_since);
+        let untaken_since = (progress.answers > 0).then_some(progress.answers_moved);
         late(progress.stalled_since, limits.step)
+            || late(untaken_since, limits.step)
             || late(progress.head_since, limits.step)
             || late(idle_since, limits.idle)
     }
 
+    /// Whether all that there is, for a while, is a part of a request's head.
+    pub(super) fn has_only_begun(&self) -> bool {
+        let progress = self.progress();
+        progress.in_flight == 0
+            && progress.head_since.is_some_and(|since| since.elapsed() > LAST_HEAD)
+    }
+
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answers_moved(&self, count: impl FnOnce(&mut usize)) {
+        let mut progress = self.progress();
+        count(&mut progress.answers);
+        progress.answers_moved = Instant::now();
     }
 
     fn has_read(&self) {
@@ -129,8 +153,21 @@ impl Drop for InFlight {
 
 /// An answer's body; its request is under way until all of it is written.
 pub(super) struct Answer {
-    pub(super) body: Body,
-    pub(super) _in_flight: InFlight,
+    body: Body,
+    in_flight: InFlight,
+}
+
+impl Answer {
+    pub(super) fn new(body: Body, in_flight: InFlight) -> Answer {
+        in_flight.0.answers_moved(|answers| *answers += 1);
+        Answer { body, in_flight }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.in_flight.0.answers_moved(|answers| *answers -= 1);
+    }
 }
 
 impl HttpBody for Answer {
@@ -141,7 +178,11 @@ impl HttpBody for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if frame.is_ready() {
+            self.in_flight.0.answers_moved(|_| {});
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -96,7 +96,9 @@ impl From<ServiceError> for ApiError {
             ServiceError::NotInProgress
             | ServiceError::AlreadyExists
             | ServiceError::Conflict(_) => StatusCode::CONFLICT,
-            ServiceError::Artifacts => StatusCode::SERVICE_UNAVAILABLE,
+            ServiceError::Artifacts => {
+                return ApiError::unavailable(&error.to_string(), BACKEND_RETRY_SECONDS);
+            }
             ServiceError::Unsupported { .. } => StatusCode::NOT_IMPLEMENTED,
             // What a backend says of itself is for the operator's eyes.
             ServiceError::Unavailable(cause) => {

@@ -31,7 +31,7 @@ const LARGEST_FIELDS: u32 = 64 * 1024;
 /// The most fields in it.
 const MOST_FIELDS: usize = 100;
 /// The most requests at a time on one HTTP/2 connection.
-const MOST_STREAMS: u32 = 1024;
+const MOST_STREAMS: u32 = 250;
 /// How long to wait when the system has no more connections to give.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(500);
 /// Files that are open beside connections: the store's, the plugins', webhooks' and the log's.
@@ -113,7 +113,12 @@ impl Listener {
                     match acceptor {
                         None => attend(&connection, socket, routes, limits, stopped).await,
                         Some(acceptor) => {
-                            match timeout(limits.step, acceptor.accept(socket)).await {
+                            let mut stopped = pin!(stopped);
+                            let accepted = tokio::select! {
+                                accepted = timeout(limits.step, acceptor.accept(socket)) => accepted,
+                                () = &mut stopped => return,
+                            };
+                            match accepted {
                                 Ok(Ok(socket)) => {
                                     attend(&connection, socket, routes, limits, stopped).await;
                                 }
@@ -201,7 +206,7 @@ async fn attend(
         let answer = routes.clone().oneshot(request);
         async move {
             let answer: Response<Body> = answer.await?;
-            Ok::<_, Infallible>(answer.map(|body| Answer { body, _in_flight: in_flight }))
+            Ok::<_, Infallible>(answer.map(|body| Answer::new(body, in_flight)))
         }
     });
     let server = builder();
@@ -222,6 +227,7 @@ async fn attend(
                 served.as_mut().graceful_shutdown();
             }
             _ = look.tick() => match (connection.is_late(&limits), is_ending) {
+                (false, _) if is_stopping && connection.has_only_begun() => return,
                 (false, _) => {}
                 (true, false) => {
                     is_ending = true;

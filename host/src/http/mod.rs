@@ -107,7 +107,7 @@ impl Api {
         let (routes, description) = OpenApiRouter::with_openapi(openapi::Description::openapi())
             .nest(PREFIX, v1)
             .split_for_parts();
-        let description = openapi::Served::new(&description);
+        let description = openapi::Served::new(description);
         let metrics = self.service.metrics().clone();
         routes
             .route(openapi::DESCRIPTION, get(async move || description.answer()))
@@ -119,7 +119,7 @@ impl Api {
             .route("/metrics", get(metrics::render))
             .fallback(async || ApiError::no_such_route())
             .method_not_allowed_fallback(async || ApiError::method_not_allowed())
-            .layer(middleware::from_fn_with_state(self.clone(), body::gather))
+            .layer(middleware::from_fn(body::finish))
             .layer(middleware::from_fn_with_state(metrics, observe::observe))
             .with_state(self)
     }

@@ -89,6 +89,9 @@ pub struct Disposed {
 /// How many dead letters are handled in one step; claims and other calls go on between steps.
 const STEP: u32 = 100;
 
+/// How many tasks a cleanup removes at a time.
+const CLEANUP_STEP: u32 = 1000;
+
 impl Service {
     /// The counts of every queue of a tenant.
     ///
@@ -120,9 +123,18 @@ impl Service {
         before: Instant,
         limit: u32,
     ) -> Result<u32, ServiceError> {
-        let tenant_id = Optional::RSome(tenant.into());
-        let cleanup = Cleanup { tenant_id, before, limit, extensions: Extensions::new() };
-        Ok(self.store.cleanup_expired(cleanup).await?)
+        let mut removed = 0;
+        loop {
+            // In steps, between which others get their turn.
+            let step = CLEANUP_STEP.min(limit - removed);
+            let tenant_id = Optional::RSome(tenant.into());
+            let cleanup = Cleanup { tenant_id, before, limit: step, extensions: Extensions::new() };
+            let count = self.store.cleanup_expired(cleanup).await?;
+            removed = removed.saturating_add(count).min(limit);
+            if count < step || removed == limit {
+                return Ok(removed);
+            }
+        }
     }
 
     /// A page of a tenant's tasks. It may have fewer than `limit` although it is not the last.

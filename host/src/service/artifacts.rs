@@ -144,13 +144,21 @@ impl Service {
         self.drop_bundles(refused.filter_map(|(bundle, _)| bundle).collect()).await;
     }
 
-    /// The bundles that the result of a task speaks of.
+    /// A task's bundles of which its result speaks. The worker may have linked to others' as well.
     pub(super) async fn bundles_of(&self, task: &Task) -> Result<Vec<BundleId>, ServiceError> {
-        match self.one(self.store.get_result(Batch::One(task.id.clone())).await?) {
-            Ok(result) => Ok(bundles_in(&result).collect()),
-            Err(ServiceError::NotFound(_)) => Ok(Vec::new()),
-            Err(error) => Err(error),
+        let result = match self.one(self.store.get_result(Batch::One(task.id.clone())).await?) {
+            Ok(result) => result,
+            Err(ServiceError::NotFound(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut own = Vec::new();
+        for bundle in bundles_in(&result) {
+            let owner = Owner { tenant: task.tenant_id.to_string(), task: task.id.to_string() };
+            if self.artifacts.is_of(bundle, owner).await.map_err(|error| unusable(&error))? {
+                own.push(bundle);
+            }
         }
+        Ok(own)
     }
 
     /// Removes bundles of which nobody speaks any more.

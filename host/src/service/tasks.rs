@@ -181,7 +181,7 @@ impl Service {
             waiter.begin_look();
             step = step.map(Step::beginning_now);
             let claimed = self.store.claim(claim.clone()).await?;
-            waiter.end_look();
+            waiter.end_look(!claimed.tasks.is_empty());
             if let Optional::RSome(moved) = &claimed.moved {
                 self.notice_moved(moved).await;
             }
@@ -217,16 +217,14 @@ impl Service {
         deadline: Deadline,
         kind: &'static str,
     ) -> bool {
-        let now = Deadline::now();
-        if now >= deadline || self.is_stopping() {
+        if Deadline::now() >= deadline || self.is_stopping() {
             return false;
         }
         let _waiting = self.metrics.long_poll(kind);
-        let look_again = self.look_again().map_or(deadline, |pause| deadline.min(now + pause));
         tokio::select! {
             () = waiter.woken() => true,
             // At the deadline there is one last look: whatever came due at that moment is there.
-            () = sleep_until(look_again) => true,
+            () = sleep_until(deadline) => true,
             () = self.stopped() => false,
         }
     }
@@ -401,7 +399,7 @@ impl Service {
                 Err(ServiceError::NotFound(_)) => {}
                 Err(error) => return Err(error),
             }
-            waiter.end_look();
+            waiter.end_look(false);
             let again = tokio::select! {
                 again = self.wait(&waiter, deadline, "result") => again,
                 () = &mut left => false,

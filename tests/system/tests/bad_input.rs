@@ -552,6 +552,20 @@ fn a_request_that_ends_too_early_creates_nothing() {
 }
 
 #[test]
+fn a_claim_of_too_many_commands_is_refused() {
+    on_every_provider(|_, client| {
+        client.create("c99");
+        let claim = |count: usize| {
+            let commands: Vec<_> = (0..count).map(|number| format!("c{number}")).collect();
+            client.post("/tasks/claim", json!({ "commands": commands }))
+        };
+        let error = claim(101).expect(400);
+        assert_eq!(error["error"], "a claim names at most 100 commands");
+        assert_eq!(claim(100).expect(200)["command"], "c99");
+    });
+}
+
+#[test]
 fn a_host_that_met_nothing_odd_is_well() {
     // The yardstick of the tests above.
     on_every_provider(|host, client| {

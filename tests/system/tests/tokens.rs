@@ -447,3 +447,26 @@ fn a_host_without_tokens_says_so() {
         host.wait_for(|log| log.iter().any(|line| line.contains("none: this machine only")));
     });
 }
+
+#[test]
+fn a_host_without_tokens_does_not_do_what_web_pages_from_elsewhere_want() {
+    on_every_provider(|_, client| {
+        client.create("private");
+        let purge = |headers: &[(&str, &str)]| {
+            client.send("POST", "/admin/queues/private/dlq/purge", None, headers).status
+        };
+        assert_eq!(purge(&[("Origin", "https://evil.example")]), 403);
+        assert_eq!(purge(&[("Origin", "null"), ("Content-Type", "text/plain")]), 403);
+        assert_eq!(
+            purge(&[("Host", "evil.example:8080")]),
+            403,
+            "a name made to mean this machine"
+        );
+        assert_eq!(purge(&[("Origin", "http://localhost:3000")]), 200);
+        assert_eq!(purge(&[]), 200);
+        let read = client.send("GET", "/admin/queues", None, &[("Host", "evil.example")]);
+        let error = read.expect(403);
+        assert!(error["error"].as_str().unwrap().contains("localhost"), "{error}");
+        client.send("GET", "/readyz", None, &[("Host", "probe.example")]).expect(200);
+    });
+}
