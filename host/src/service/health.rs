@@ -1,32 +1,31 @@
 //! Whether the store works. Anybody may ask, and looking may cost the store a write: so there is one
-//! look at a time, however many ask, and not the next one at once.
+//! look at a time, and all who asked before it began share the next one.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::Mutex;
 
 use crate::store::Store;
 
-/// For how long a look tells.
-const LOOK_LASTS: Duration = Duration::from_millis(250);
-
-/// What the last look told, and when.
+/// When the last look began, and what it told.
 #[derive(Default)]
 pub(super) struct Health(Mutex<Option<(Instant, bool)>>);
 
 impl Health {
     pub(super) async fn of(&self, store: &Store) -> bool {
+        let asked = Instant::now();
         let mut last = self.0.lock().await;
-        if let Some((at, is_well)) = *last
-            && at.elapsed() < LOOK_LASTS
+        if let Some((began, is_well)) = *last
+            && began >= asked
         {
             return is_well;
         }
+        let began = Instant::now();
         let health = store.health().await;
         if let Err(error) = &health {
             tracing::warn!(%error, "not ready");
         }
-        *last = Some((Instant::now(), health.is_ok()));
+        *last = Some((began, health.is_ok()));
         health.is_ok()
     }
 }

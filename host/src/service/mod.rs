@@ -143,7 +143,7 @@ impl Service {
         &self.store
     }
 
-    /// Whether the store works, or did a moment ago.
+    /// Whether the store works.
     pub async fn is_healthy(&self) -> bool {
         self.health.of(&self.store).await
     }
