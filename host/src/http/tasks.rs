@@ -58,9 +58,9 @@ pub(crate) struct TaskBody {
     /// Where the result is posted to.
     webhook: Option<String>,
     /// Two tasks with the same key within a day are one.
+    #[schema(pattern = r"^[^\x00]*$")]
     idempotency_key: Option<String>,
     /// When it may be claimed, in RFC 3339; wins over `delaySeconds`.
-    #[schema(format = DateTime)]
     run_at: Option<String>,
     /// In how many seconds it may be claimed.
     #[schema(minimum = 0)]
