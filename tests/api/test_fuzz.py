@@ -39,7 +39,8 @@ def fuzzed(
     """Runs schemathesis; fails with its report, which has a curl for each failure."""
     print(f"seed {SEED}")
     command = [
-        *(sys.executable, "-m", "schemathesis.cli", "run"),
+        *(sys.executable, "-m", "schemathesis.cli"),
+        *("--config-file", str(Path(__file__).with_name("schemathesis.toml")), "run"),
         *((DOCUMENT, "--url", host.url) if DOCUMENT else (f"{host.url}/openapi.json",)),
         *("--checks", "all", "--exclude-checks", ",".join((UNFIT, *unfit))),
         *("--max-time", str(BUDGET)),
